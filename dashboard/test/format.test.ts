@@ -1,0 +1,67 @@
+import { describe, expect, test } from "vitest";
+
+import { counted, duration, plain, secondsBetween, shortPath, shortSite, utc } from "../src/view/format";
+
+describe("duration", () => {
+  test.each([
+    [null, "–"],
+    [-1, "0 s"],
+    [0.9, "0 s"],
+    [59.99, "59 s"],
+    [60, "1 min 00 s"],
+    [3599, "59 min 59 s"],
+    [3600, "1 h 00 min"],
+    [86_399, "23 h 59 min"],
+    [90_000, "1 d 01 h"],
+  ])("%s seconds is %s", (seconds, text) => {
+    expect(duration(seconds)).toBe(text);
+  });
+});
+
+describe("secondsBetween", () => {
+  test("counts from the earlier to the later time", () => {
+    expect(secondsBetween("2026-05-04T10:00:00Z", "2026-05-04T09:59:58.5+00:00")).toBe(1.5);
+  });
+
+  test("is never negative, since two hosts' clocks differ", () => {
+    expect(secondsBetween("2026-05-04T10:00:00Z", "2026-05-04T10:00:01Z")).toBe(0);
+  });
+
+  test.each([null, "yesterday"])("does not know about %s", (time) => {
+    expect(secondsBetween("2026-05-04T10:00:00Z", time)).toBeNull();
+  });
+});
+
+describe("paths", () => {
+  test.each([
+    ["/srv/shop/shop/views/orders.py", "…/shop/views/orders.py"],
+    ["C:\\work\\shop\\views\\orders.py", "…/shop/views/orders.py"],
+    ["/app/orders.py", "/app/orders.py"],
+    ["<string>", "<string>"],
+  ])("%s is shown as %s", (whole, short) => {
+    expect(shortPath(whole)).toBe(short);
+  });
+
+  test("a site names line and function", () => {
+    expect(shortSite({ filename: "/srv/a/b/c.py", lineno: 7, function: "f" })).toBe("…/a/b/c.py:7 in f");
+  });
+});
+
+test("absolute times are UTC whatever their offset", () => {
+  expect(utc("2026-05-04T12:00:00+02:00")).toBe("2026-05-04 10:00:00 UTC");
+});
+
+test("a time that is none is shown as it came", () => {
+  expect(utc("soon")).toBe("soon");
+});
+
+test.each([
+  [1, "1 error"],
+  [0, "0 errors"],
+])("%i is counted as %s", (count, text) => {
+  expect(counted(count, "error")).toBe(text);
+});
+
+test("details of any shape become text", () => {
+  expect([plain("a"), plain(["a", 1]), plain(["a", "b"]), plain(null)]).toEqual(["a", '["a",1]', "a\nb", "null"]);
+});

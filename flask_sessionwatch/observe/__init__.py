@@ -1,0 +1,1 @@
+"""What happens: stacks, the ledger of what is live, the recorder, the scopes."""

@@ -1,0 +1,420 @@
+"""What is live now: scopes, sessions' transactions, check-outs; and what just happened to them.
+
+The recorder and the scopes write here, rules and reports read. Events may come from the garbage collector,
+on any thread and inside another event, so everything is one atomic operation on a dict, set or deque, and
+nothing takes a lock. No record holds a Session, a Connection or a mapped object strongly.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import typing as t
+import weakref
+from collections import deque
+from contextvars import ContextVar
+
+from .stack import Call
+from .stack import Stack
+from .stack import Stacks
+
+clock = time.monotonic
+
+Ref: t.TypeAlias = t.Callable[[], t.Any]
+
+#: Ended records kept until the watchdog has counted them; older ones are dropped beyond that.
+CLOSED_KEPT = 100_000
+INCIDENTS_KEPT = 10_000
+
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+
+
+class Holder:
+    """A thread that uses sessions, remembered for as long as a record names it."""
+
+    __slots__ = ("checkouts", "ident", "latest", "opening", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.ident = threading.get_ident()
+        #: The transaction this thread began last, until it has ended.
+        self.opening: Transaction | None = None
+        #: The check-out this thread used last, until it is returned.
+        self.latest: Checkout | None = None
+        #: What this thread has checked out outside of any scope.
+        self.checkouts: set[Checkout] = set()
+
+    @property
+    def name(self) -> str:
+        return self.thread.name
+
+    @property
+    def is_alive(self) -> bool:
+        return self.thread.is_alive()
+
+
+class EngineInfo:
+    """An engine as the ledger knows it: its name, and its pool for as long as that lives."""
+
+    __slots__ = ("__weakref__", "dialect", "ignored", "name", "named", "pool_ref")
+
+    def __init__(self, name: str, dialect: str, pool: t.Any, *, named: bool) -> None:
+        self.name = name
+        #: False while the name is only derived from the URL, and a bind key may still be found.
+        self.named = named
+        self.dialect = dialect
+        self.ignored = False
+        self.pool_ref: t.Callable[[], t.Any] = weakref.ref(pool) if pool is not None else _nothing
+
+    @property
+    def pool(self) -> t.Any:
+        return self.pool_ref()
+
+    @property
+    def capacity(self) -> int | None:
+        """The most connections the pool can have checked out; None when it has no limit."""
+        return capacity_of(self.pool)
+
+
+def _nothing() -> None:
+    return None
+
+
+def capacity_of(pool: t.Any) -> int | None:
+    """Return ``pool_size + max_overflow`` of *pool*, or None for a pool without a limit.
+
+    Pools other than SQLAlchemy's QueuePool, and those with ``max_overflow=-1``, have none.
+    """
+    size = getattr(pool, "size", None)
+    most_overflow = getattr(pool, "_max_overflow", None)
+    if size is None or most_overflow is None or most_overflow < 0:
+        return None
+    return int(size()) + int(most_overflow)
+
+
+class Pooled:
+    """What is remembered of one pooled connection: its engine and who has it checked out."""
+
+    __slots__ = ("also", "checkout", "engine", "pid", "settled")
+
+    def __init__(self, engine: EngineInfo, pid: int) -> None:
+        self.engine = engine
+        self.pid = pid
+        #: Whether its engine is known by name and watched, so that nothing has to be looked up.
+        self.settled = False
+        self.checkout: Checkout | None = None
+        #: Further check-outs of the same connection, which a StaticPool hands out.
+        self.also: list[Checkout] | None = None
+
+
+class Failure:
+    """A statement or flush that failed, and the database transaction it failed in."""
+
+    __slots__ = ("error", "in_flush", "stack", "transaction_ref", "used")
+
+    def __init__(self, error: str, stack: Stack, transaction_ref: Ref, *, in_flush: bool) -> None:
+        self.error = error
+        self.stack = stack
+        self.in_flush = in_flush
+        self.transaction_ref = transaction_ref
+        #: Whether the failed transaction was used again without a rollback.
+        self.used = False
+
+
+# The records below are made and dropped with every request. They have no __init__ and take their defaults from the
+# class: what a healthy request does not need is never written.
+
+
+class Writes:
+    """What a Session's transaction, or a Core connection, has written so far."""
+
+    writes = 0
+    #: The cursor of the latest write, whose row count is read when the next one comes.
+    cursor: t.Any = None
+    #: The application's call that wrote first.
+    wrote_at: Call | None = None
+    #: ``id()`` of the exception that was being handled already when this began or first wrote.
+    handled = 0
+    failure: Failure | None = None
+    lost = False
+    leaked = False
+    #: The scope that opened it, where it was handed on to the one around that.
+    origin: Scope | None = None
+    #: When its thread was first seen doing something else entirely.
+    suspected: float | None = None
+    #: The highest level at which each rule has told of it, by the rule's code.
+    told: dict[str, int] | None = None
+
+    def left_by(self, raised: BaseException | None) -> bool:
+        """Whether *raised* is on its way out, and not merely handled around the whole of it."""
+        return raised is not None and id(raised) != self.handled
+
+    def count_write(self, cursor: t.Any) -> None:
+        """Count the previous write, now that its row count is known, and remember *cursor* as the next."""
+        previous = self.cursor
+        if previous is not None and getattr(previous, "rowcount", -1) != 0:
+            self.writes += 1
+        self.cursor = cursor
+
+
+class Checkout(Writes):
+    """A connection that is, or was, checked out of its pool."""
+
+    engine: EngineInfo
+    #: Leads to the proxied connection; dead at check-in only when the garbage collector returned it.
+    proxy: weakref.ref[t.Any]
+    #: The thread that checked it out, and the one that used it last.
+    holder: Holder
+    user: Holder
+    stack: Stack
+    began_at: float
+    scope: Scope | None = None
+    ended_at: float | None = None
+    #: How it ended: "checkin", "collected" (by the garbage collector) or "detach".
+    ending = "checkin"
+    #: Seconds it took to get it from the pool, or None where nobody counted.
+    waited: float | None = None
+    statements = 0
+    #: When its latest statement began, and when it was last seen inside one.
+    last_at = 0.0
+    busy_at = 0.0
+    #: The Session transaction that owns it; None for a Core connection.
+    transaction: Transaction | None = None
+    #: ``id()`` of the Connection that uses it.
+    connection_id = 0
+    #: Leads to the database transaction of a Core connection's latest statement, and of its latest write.
+    latest_ref: Ref | None = None
+    written_ref: Ref | None = None
+    #: Whether it was checked out before the watch was attached.
+    early = False
+
+    @property
+    def used_at(self) -> float:
+        """When it was last known to be in use."""
+        return max(self.began_at, self.last_at, self.busy_at)
+
+
+class Transaction(Writes):
+    """A Session's root transaction: begun by autobegin, ended by commit, rollback or close."""
+
+    session: weakref.ref[t.Any]
+    session_id: int
+    holder: Holder
+    began_at: float
+    scope: Scope | None = None
+    #: Where it was begun; empty until the connection it was begun for is checked out.
+    stack: Stack = ()
+    ended_at: float | None = None
+    #: How it ended: "commit", "rollback", "rollback_on_close", "error" or "garbage_collected".
+    ending: str | None = None
+    #: Its connections: one, or one per bind.
+    checkouts: tuple[Checkout, ...] = ()
+    #: Whether it runs on a connection that somebody else began and ends.
+    external = False
+    committed = False
+    rolled_back = False
+    #: How much was written before each open savepoint.
+    savepoints: list[int] | None = None
+    #: Class names of objects that were thrown away unsaved, with their number.
+    dropped: dict[str, int] | None = None
+    lost_how = ""
+    adopted = False
+    #: Whether several threads were seen using it at once.
+    shared = False
+
+    @property
+    def engine(self) -> EngineInfo | None:
+        """The engine of its first connection."""
+        return self.checkouts[0].engine if self.checkouts else None
+
+    @property
+    def held(self) -> list[Checkout]:
+        """Its connections that are still checked out."""
+        return [checkout for checkout in self.checkouts if checkout.ended_at is None]
+
+
+class Scope:
+    """A stretch of work that should leave nothing behind.
+
+    A request's scope is also the ``start_response`` that the application is given: so it learns status and length
+    of the answer without a further function.
+    """
+
+    #: The watch that judges it.
+    owner: t.Any
+    holder: Holder
+    transactions: set[Transaction]
+    checkouts: set[Checkout]
+    kind = "request"
+    label: str | None = None
+    parent: Scope | None = None
+    ended = False
+    held_peak = 0
+    commits = 0
+    #: How often each line committed, counted from the second commit on.
+    commit_calls: dict[Call | None, int] | None = None
+    incidents: list[Incident] | None = None
+    last_transaction: Transaction | None = None
+    #: The HTTP status, once a response was built.
+    status: int | None = None
+    #: The name of the exception that left the view, the command or the block.
+    error: str | None = None
+    #: Whether the answer has a length, so that its body is no open stream.
+    measured = False
+    #: Whether a streamed body was dropped without ``close()``.
+    abandoned = False
+    environ: dict[str, t.Any] | None = None
+    start_response: t.Any = None
+    method = ""
+    rule: t.Any = None
+    context_ref: Ref | None = None
+    verdict = "clean"
+    #: The text of a finding that is to be raised, for SESSIONWATCH_RAISE.
+    told: str | None = None
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: t.Any) -> t.Any:
+        """Start the response, and remember what it says of itself."""
+        try:
+            self.status = int(status[:3])
+            for name, _ in headers:
+                if name == "Content-Length":
+                    self.measured = True
+                    break
+            environ = self.environ
+            if environ is not None:
+                self.method = environ["REQUEST_METHOD"]
+                request = environ.get("werkzeug.request")
+                if request is not None:
+                    self.rule = request.url_rule
+        except Exception:  # a status or header that no server would take either
+            self.status = None
+        return self.start_response(status, headers, *exc_info)
+
+    @property
+    def name(self) -> str:
+        """Its name: method and URL rule for a request, never the raw path."""
+        if self.label is not None:
+            return self.label
+        self.note_rule()
+        method = self.method if self.method in _METHODS else "OTHER"
+        return f"{method} {'<unmatched>' if self.rule is None else self.rule.rule}"
+
+    def note_rule(self) -> None:
+        """Remember method and URL rule of a request; Flask takes the request off the environ at its end."""
+        environ = self.environ
+        if environ is not None and self.rule is None:
+            self.method = environ["REQUEST_METHOD"]
+            request = environ.get("werkzeug.request")
+            if request is not None:
+                self.rule = request.url_rule
+
+    def add_incident(self, incident: Incident) -> None:
+        """Remember something to be judged when this scope ends."""
+        if self.incidents is None:
+            self.incidents = []
+        if len(self.incidents) < INCIDENTS_KEPT:
+            self.incidents.append(incident)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its caller was told that all went well."""
+        return self.error is None and (self.status is None or self.status < 400)
+
+    def encloses(self, other: Scope | None) -> bool:
+        """Whether *other* is this scope or lies inside it."""
+        while other is not None:
+            if other is self:
+                return True
+            other = other.parent
+        return False
+
+
+def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, holder: Holder) -> Scope:
+    """Make a scope that is no request; the middleware makes those itself."""
+    scope = Scope()
+    scope.kind = kind
+    scope.label = label
+    scope.owner = owner
+    scope.parent = parent
+    scope.holder = holder
+    scope.transactions = set()
+    scope.checkouts = set()
+    return scope
+
+
+class Incident:
+    """Something that happened and that a rule may have to judge.
+
+    :param kind: "abandoned", "pool_timeout", "lost_write", "failed", "overlap", "adopted" or "nested".
+    :param subject: the checkout or transaction it happened to, if there is one.
+    :param stack: where it happened.
+    """
+
+    __slots__ = ("details", "holder", "kind", "scope", "stack", "subject")
+
+    def __init__(
+        self,
+        kind: str,
+        stack: Stack,
+        holder: Holder,
+        scope: Scope | None,
+        subject: Checkout | Transaction | None = None,
+        **details: t.Any,
+    ) -> None:
+        self.kind = kind
+        self.stack = stack
+        self.holder = holder
+        self.scope = scope
+        self.subject = subject
+        self.details = details
+
+
+class Ledger:
+    """Everything that is live in this process."""
+
+    def __init__(self, stacks: Stacks) -> None:
+        self.stacks = stacks
+        self.engines: dict[int, EngineInfo] = {}
+        self.checkouts: set[Checkout] = set()
+        #: Sessions' root transactions by ``id(session)``.
+        self.transactions: dict[int, Transaction] = {}
+        #: Scopes that are open; only those that may outlive their thread's attention are kept here.
+        self.scopes: set[Scope] = set()
+        #: Who waits for a connection: thread ident -> (engine, since when).
+        self.acquiring: dict[int, tuple[t.Any, float]] = {}
+        #: What happened outside of an open scope, to be judged at the next tick.
+        self.incidents: deque[Incident] = deque(maxlen=INCIDENTS_KEPT)
+        #: Ended scopes, transactions, check-outs and other facts, to be counted by the watchdog.
+        self.closed: deque[t.Any] = deque(maxlen=CLOSED_KEPT)
+        #: Whether a request was served yet.
+        self.serving = False
+        self.internal_errors = 0
+        self.attached_at = clock()
+
+    def forget(self) -> None:
+        """Drop all that is live, as a child process must after a fork: it is its parent's."""
+        for live in (
+            self.checkouts,
+            self.transactions,
+            self.scopes,
+            self.acquiring,
+            self.incidents,
+            self.closed,
+        ):
+            live.clear()
+
+    def happened(self, incident: Incident) -> None:
+        """File *incident* with its scope, or for the next tick where that is over or unknown."""
+        scope = incident.scope
+        if scope is None or scope.ended:
+            self.incidents.append(incident)
+        else:
+            scope.add_incident(incident)
+
+    def used(self, engine: EngineInfo) -> int:
+        """Return how many connections of *engine* are checked out."""
+        return sum(1 for checkout in self.checkouts.copy() if checkout.engine is engine)
+
+
+#: The scope that the running code is in.
+current_scope: ContextVar[Scope | None] = ContextVar("sessionwatch_scope", default=None)

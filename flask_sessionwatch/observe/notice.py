@@ -1,0 +1,431 @@
+"""Look closer at what a healthy request never does, and file it as an incident.
+
+Everything here is off the hot path: it may walk the stack and ask the driver. It still runs inside SQLAlchemy's
+events, so it writes facts down and judges nothing; the rules do that, later.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import typing as t
+import weakref
+from types import CodeType
+from types import FrameType
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+from sqlalchemy import orm
+
+from .ledger import Checkout
+from .ledger import EngineInfo
+from .ledger import Failure
+from .ledger import Holder
+from .ledger import Incident
+from .ledger import Ledger
+from .ledger import Scope
+from .ledger import Transaction
+from .ledger import clock
+from .stack import Stack
+from .stack import runs
+
+_WRITING_WORDS = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE ", "REPLAC"))
+#: A writing statement inside a WITH clause, or behind it.
+_WRITING_CTE = re.compile(r"[()]\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_SAVEPOINT_WORDS = ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
+#: SQLAlchemy's code for "concurrent operations are not permitted".
+_CONCURRENT_USE = "isce"
+#: sqlite3 says so when a connection is used on another thread than the one that opened it.
+_SQLITE_WRONG_THREAD = "SQLite objects created in a thread"
+
+
+def _codes(*names: str) -> frozenset[CodeType]:
+    """Return the code of methods of Session and SessionTransaction, behind their decorators."""
+    methods = [
+        getattr(owner, name, None) for owner in (orm.Session, orm.SessionTransaction) for name in names
+    ]
+    methods += [getattr(method, "__wrapped__", None) for method in methods]
+    codes = (getattr(method, "__code__", None) for method in methods)
+    return frozenset(code for code in codes if code is not None)
+
+
+# Who ends a transaction is read off the stack: close() fires no event of its own.
+_CLOSING = _codes("close", "reset")
+_FLUSHING = _codes("flush")
+_ROLLING_BACK = _codes("rollback")
+#: The files in which a Session or Connection does what must not be done by two threads at once.
+_OPERATING = frozenset(each.__code__.co_filename for each in (orm.Session.execute, sa.Connection.execute))
+
+
+class Noticer:
+    """Files incidents.
+
+    :param ledger: where they go.
+    :param holder: answers the record of the calling thread.
+    :param scope: answers the scope that the calling code is in.
+    """
+
+    def __init__(
+        self, ledger: Ledger, holder: t.Callable[[], Holder], scope: t.Callable[[], Scope | None]
+    ) -> None:
+        self._ledger = ledger
+        self._holder = holder
+        self._scope = scope
+
+    def _file(
+        self,
+        kind: str,
+        stack: Stack,
+        scope: Scope | None,
+        subject: Checkout | Transaction | None = None,
+        **details: t.Any,
+    ) -> None:
+        self._ledger.happened(Incident(kind, stack, self._holder(), scope, subject, **details))
+
+    def _capture(self, frame: FrameType | None) -> Stack:
+        return self._ledger.stacks.capture(frame)
+
+    # Check-outs
+
+    def nested(self, checkout: Checkout, held: set[Checkout]) -> None:
+        """Note a second connection of the same limited pool in one scope and thread."""
+        capacity = checkout.engine.capacity
+        if not capacity:
+            return
+        for other in held.copy():
+            if other is not checkout and other.engine is checkout.engine and other.user is checkout.holder:
+                use = self._ledger.used(checkout.engine) / capacity
+                self._file("nested", checkout.stack, checkout.scope, checkout, other=other, use=use)
+                return
+
+    def pool_timeout(self, info: EngineInfo, error: BaseException, frame: FrameType) -> None:
+        """Note who held the connections of a pool that ran dry, and tell it in *error* as well."""
+        holder, scope = self._holder(), self._scope()
+        stack = self._capture(frame)
+        held = [each for each in self._ledger.checkouts.copy() if each.engine is info]
+        held.sort(key=lambda each: each.began_at)
+        now = clock()
+        lines = [self._describe(each, now) for each in held]
+        self._ledger.closed.append(("timeout", info, now))
+        self._file("pool_timeout", stack, scope, engine=info, holders=lines)
+        own = next((each for each in held if each.user is holder and each.scope is scope), None)
+        if own is not None:
+            self._file("nested", stack, scope, None, other=own, use=1.0)
+        _add_note(error, f"The pool of engine '{info.name}' is held by:", lines)
+
+    def _describe(self, checkout: Checkout, now: float) -> str:
+        stacks = self._ledger.stacks
+        scope = "outside of any scope" if checkout.scope is None else checkout.scope.name
+        site = stacks.site(checkout.stack)
+        text = f"{scope}, held {now - checkout.began_at:.1f} s by thread '{checkout.holder.name}'"
+        text += f", checked out at {site}" if site is not None else ""
+        present = stacks.application_call(sys._current_frames().get(checkout.user.ident))
+        if present is not None and checkout.user is not self._holder():
+            text += f", now at {stacks.site((present,))}"
+        return text
+
+    # Threads and scopes
+
+    def hand_over(self, checkout: Checkout, holder: Holder) -> None:
+        """Tell a legal hand-over between threads from a use that overlaps another thread's."""
+        previous, checkout.user = checkout.user, holder
+        if previous.latest is checkout:
+            previous.latest = None
+        frame = sys._current_frames().get(previous.ident) if previous.is_alive else None
+        if frame is not None and _operates(frame, checkout):
+            if checkout.transaction is not None:
+                checkout.transaction.shared = True
+            here, there = self._capture(sys._getframe(2)), self._capture(frame)
+            subject = checkout.transaction or checkout
+            scope = self._scope() or subject.scope
+            self._file("overlap", here, scope, subject, other=previous, other_stack=there)
+
+    def foreign_use(self, transaction: Transaction | None, scope: Scope | None, frame: FrameType) -> None:
+        """Notice a session that another scope began: one that is over, or a request on another thread."""
+        if transaction is None or transaction.adopted or transaction.external:
+            return
+        opener = transaction.scope
+        if scope is None or scope is opener:
+            return
+        if opener is not None and not opener.ended:
+            self._shared(transaction, opener, scope, frame)
+        elif (
+            transaction.leaked and opener is not None and opener.name == scope.name and transaction.checkouts
+        ):
+            # Told already: what the same endpoint left behind comes back to it.
+            transaction.adopted = True
+        elif opener is not None or _begun_at_import(transaction.stack):
+            transaction.adopted = True
+            used = self._capture(frame)
+            self._file("adopted", transaction.stack, scope, transaction, used=used, opener=opener)
+
+    def _shared(self, transaction: Transaction, opener: Scope, scope: Scope, frame: FrameType) -> None:
+        """Notice a session that two requests use while both are open, each on a thread of its own."""
+        if opener.kind == scope.kind == "request" and opener.holder is not scope.holder:
+            transaction.adopted = transaction.shared = True
+            here = self._capture(frame)
+            self._file(
+                "overlap", here, scope, transaction, other=opener.holder, other_stack=transaction.stack
+            )
+
+    def application_error(self, error: BaseException) -> None:
+        """Recognise errors that are the late effect of something else."""
+        if isinstance(error, sa_exc.PendingRollbackError):
+            scope = self._scope()
+            for transaction in () if scope is None else scope.transactions.copy():
+                self.left_failed(transaction, "used")
+        elif isinstance(error, sa_exc.IllegalStateChangeError) or _says_concurrent(error):
+            self._refused(error)
+
+    def _refused(self, error: BaseException) -> None:
+        """Note that SQLAlchemy refused a session which another thread is using."""
+        calls = []
+        shared: Transaction | None = None
+        traceback = error.__traceback__
+        while traceback is not None:
+            frame = traceback.tb_frame
+            calls.append((frame.f_code, traceback.tb_lasti))
+            if frame.f_code.co_filename in _OPERATING:
+                shared = self._ledger.transactions.get(id(frame.f_locals.get("self"))) or shared
+            traceback = traceback.tb_next
+        other = None
+        if shared is not None and shared.holder is not self._holder():
+            shared.shared = True
+            other = shared.holder
+        self._file("overlap", tuple(reversed(calls)), self._scope(), shared, other=other)
+
+    # Failures
+
+    def failure(self, checkout: Checkout, connection: t.Any, context: t.Any, frame: FrameType) -> None:
+        """Remember a statement that the database refused."""
+        stack = self._capture(frame)
+        if _SQLITE_WRONG_THREAD in str(context.original_exception):
+            subject = checkout.transaction or checkout
+            self._file("overlap", stack, self._scope() or subject.scope, subject, other=checkout.holder)
+            return
+        current = connection.get_nested_transaction() or connection.get_transaction()
+        leads_to = _nothing if current is None else weakref.ref(current)
+        # The type alone: the message of a driver quotes the values that were refused.
+        error = type(context.sqlalchemy_exception).__name__
+        checkout.failure = Failure(error, stack, leads_to, in_flush=runs(frame, _FLUSHING))
+        if checkout.transaction is not None:
+            checkout.transaction.failure = checkout.failure
+
+    def use_after_failure(self, checkout: Checkout, statement: str, connection: t.Any) -> None:
+        """Notice a statement in a transaction that has failed; a rollback in between puts it right."""
+        failure = checkout.failure
+        assert failure is not None
+        current = connection.get_nested_transaction() or connection.get_transaction()
+        if statement.startswith(_SAVEPOINT_WORDS) or failure.transaction_ref() is not current:
+            checkout.failure = None
+            if checkout.transaction is not None:
+                checkout.transaction.failure = None
+        elif not failure.used and not self.in_autocommit(connection):
+            failure.used = True
+            self._file("failed", failure.stack, checkout.scope, checkout, failure=failure, how="used")
+
+    def left_failed(self, transaction: Transaction, how: str) -> None:
+        """Note how a failed transaction was left: "used", "committed" or "left"."""
+        failure = transaction.failure
+        if failure is not None and not failure.used:
+            failure.used = True
+            self._file("failed", failure.stack, transaction.scope, transaction, failure=failure, how=how)
+
+    # Writes
+
+    def in_autocommit(self, connection: t.Any) -> bool:
+        """Whether each statement on *connection* commits by itself, by SQLAlchemy's or the driver's setting."""
+        level = connection.get_execution_options().get("isolation_level")
+        if level is None:
+            level = getattr(connection.dialect, "_on_connect_isolation_level", None)
+        return level == "AUTOCOMMIT" or _driver_autocommits(connection.connection.dbapi_connection)
+
+    def core_write(self, checkout: Checkout) -> None:
+        """Begin to count anew where a Core connection's writes go into another transaction than before."""
+        # Python makes one plain reference per object, so the same transaction has the same one.
+        if checkout.written_ref is not None and checkout.written_ref is checkout.latest_ref:
+            return
+        if checkout.cursor is not None and checkout.scope is not None:
+            self.commit(checkout.scope, sys._getframe(3))
+        checkout.writes, checkout.cursor, checkout.wrote_at = 0, None, None
+        checkout.written_ref = checkout.latest_ref
+
+    def row_count(self, cursor: t.Any, context: t.Any) -> t.Any:
+        """Return what will know the row count of a write: the cursor, where the driver keeps it after closing."""
+        if context.isinsert or context.compiled is None or context.dialect.driver != "psycopg":
+            return cursor
+        kept = RowCount()
+        context.post_exec = functools.partial(kept.read, weakref.ref(context), cursor)
+        return kept
+
+    def savepoint(self, session: t.Any) -> None:
+        """Remember how much was written before a savepoint."""
+        transaction = self._ledger.transactions.get(id(session))
+        if transaction is not None:
+            transaction.count_write(None)
+            if transaction.savepoints is None:
+                transaction.savepoints = []
+            transaction.savepoints.append(transaction.writes)
+
+    def savepoint_undone(self, transaction: Transaction) -> None:
+        """Forget what was written since the innermost savepoint: it was rolled back to."""
+        if transaction.savepoints:
+            transaction.writes = transaction.savepoints[-1]
+            transaction.cursor = None
+
+    def savepoint_ended(self, session: t.Any) -> None:
+        """Close the innermost savepoint, by whichever way."""
+        transaction = self._ledger.transactions.get(id(session))
+        if transaction is not None and transaction.savepoints:
+            transaction.savepoints.pop()
+
+    def core_end(self, checkout: Checkout, frame: FrameType) -> None:
+        """Count the last write transaction of a Core connection, which was neither lost nor left by an exception."""
+        checkout.cursor = None
+        scope = checkout.scope
+        if scope is not None and not checkout.lost and not checkout.left_by(sys.exc_info()[1]):
+            self.commit(scope, frame)
+
+    def core_loss(self, checkout: Checkout) -> None:
+        """Note writes of a Core connection that was closed without a commit."""
+        if checkout.transaction is not None or checkout.left_by(sys.exc_info()[1]):
+            return
+        if checkout.written_ref is not checkout.latest_ref:
+            return  # what was written went into an earlier transaction, which was ended by its own word
+        checkout.count_write(None)
+        if checkout.writes:
+            checkout.lost = True
+            self._file("lost_write", checkout.stack, checkout.scope, checkout)
+
+    def commit(self, scope: Scope, frame: FrameType) -> None:
+        """Count a commit, and from a scope's second on its line as well: most scopes have only one."""
+        scope.commits += 1
+        if scope.commits == 1:
+            return
+        calls = scope.commit_calls
+        if calls is None:
+            calls = scope.commit_calls = {}
+        call = self._ledger.stacks.application_call(frame)
+        calls[call] = calls.get(call, 0) + 1
+
+    def late_rollback(self, transaction: Transaction) -> None:
+        """Note writes that are rolled back although the response says that all went well."""
+        transaction.count_write(None)
+        if transaction.writes and not transaction.external:
+            self._loss(transaction, "a rollback after the response had been built threw away")
+
+    def ending(self, transaction: Transaction, frame: FrameType) -> None:
+        """Find out how a transaction that wrote or failed has ended without a commit."""
+        asked = runs(frame, _ROLLING_BACK)
+        handled = sys.exc_info()[1]
+        raised = handled if transaction.left_by(handled) else None
+        transaction.count_write(None)
+        failed = transaction.failure is not None
+        if isinstance(handled, sa_exc.PendingRollbackError):
+            self.left_failed(transaction, "used")
+        elif not asked and raised is None:
+            self.left_failed(transaction, "left")
+        if asked or transaction.rolled_back:
+            transaction.ending = "error" if raised is not None or failed else "rollback"
+            return
+        transaction.ending = "error" if raised is not None else "rollback_on_close"
+        if transaction.writes and not failed and not transaction.external and raised is None:
+            self._loss(transaction, "the session was closed without commit(), which threw away")
+
+    def dropped(self, session: t.Any, state: t.Any, frame: FrameType) -> None:
+        """Note an object with unsaved changes that close() lets go of."""
+        # expunge() and an explicit rollback fire the same event, but there somebody asked for it.
+        if runs(frame, _ROLLING_BACK) or not runs(frame, _CLOSING):
+            return
+        transaction = self._ledger.transactions.get(id(session)) or self._last_of(session)
+        if transaction is None or transaction.failure is not None or transaction.left_by(sys.exc_info()[1]):
+            return
+        name = state.class_.__name__
+        dropped = transaction.dropped
+        if dropped is None:
+            dropped = transaction.dropped = {}
+        dropped[name] = dropped.get(name, 0) + 1
+        self._loss(transaction, "the session was closed without commit(), which threw away")
+
+    def _last_of(self, session: t.Any) -> Transaction | None:
+        scope = self._scope()
+        last = None if scope is None else scope.last_transaction
+        return last if last is not None and last.session_id == id(session) else None
+
+    def _loss(self, transaction: Transaction, how: str) -> None:
+        if not transaction.lost:
+            transaction.lost = True
+            transaction.lost_how = how
+            self._file("lost_write", transaction.stack, transaction.scope, transaction)
+
+
+def _says_concurrent(error: BaseException) -> bool:
+    # Before 2.0.17 the error carries no code.
+    if not isinstance(error, sa_exc.InvalidRequestError):
+        return False
+    return error.code == _CONCURRENT_USE or "concurrent operations are not permitted" in str(error)
+
+
+class RowCount:
+    """Keeps the row count of a write whose driver forgets it when the cursor is closed, as psycopg 3 does."""
+
+    rowcount = -1
+
+    def read(self, context_ref: t.Callable[[], t.Any], cursor: t.Any) -> None:
+        """Read the count right after the statement, in place of the context's ``post_exec``, and call that."""
+        context = context_ref()
+        if context is not None:
+            vars(context).pop("post_exec", None)
+            self.rowcount = cursor.rowcount
+            context.post_exec()
+
+
+def writes(statement: str) -> bool:
+    """Whether a statement given as text writes rows, by its first word or within its WITH clause."""
+    text = statement.lstrip()
+    word = text[:6].upper()
+    if word.startswith("WITH"):
+        return _WRITING_CTE.search(text) is not None
+    return word in _WRITING_WORDS
+
+
+def _nothing() -> None:
+    return None
+
+
+def _driver_autocommits(dbapi_connection: t.Any) -> bool:
+    asked = getattr(dbapi_connection, "get_autocommit", None)
+    if callable(asked):
+        return bool(asked())
+    if getattr(dbapi_connection, "autocommit", None) is True:
+        return True
+    # sqlite3 without an isolation level begins nothing by itself; somebody else may have sent BEGIN.
+    by_hand = getattr(dbapi_connection, "isolation_level", "") is None
+    return by_hand and not getattr(dbapi_connection, "in_transaction", True)
+
+
+def _operates(frame: FrameType | None, checkout: Checkout) -> bool:
+    """Whether another thread, at *frame*, is inside an operation on this very session or connection."""
+    session = checkout.transaction.session() if checkout.transaction is not None else None
+    proxy = checkout.proxy()
+    while frame is not None:
+        if frame.f_code.co_filename in _OPERATING:
+            used = frame.f_locals.get("self")
+            if used is not None and (used is session or getattr(used, "_dbapi_connection", None) is proxy):
+                return True
+        frame = frame.f_back
+    return False
+
+
+def _begun_at_import(stack: Stack) -> bool:
+    return any(code.co_filename.startswith("<frozen importlib") for code, _ in stack)
+
+
+def _add_note(error: BaseException, title: str, lines: list[str]) -> None:
+    """Append to an exception as PEP 678 does; before Python 3.11, to its text."""
+    note = "\n".join([title, *(f"  {line}" for line in lines)])
+    if sys.version_info >= (3, 11):
+        error.add_note(note)
+    elif error.args:
+        error.args = (f"{error.args[0]}\n{note}", *error.args[1:])

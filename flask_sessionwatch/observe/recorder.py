@@ -1,0 +1,725 @@
+"""Turn SQLAlchemy's events into entries of the ledger.
+
+Only Session, Pool and Dialect events are listened to: any Engine event makes every Connection build a joined
+dispatcher, which alone costs more than this whole module. Listeners run inside the application's own calls,
+sometimes inside the garbage collector, so each one is guarded and none of them blocks, logs or calls a rule. What a
+healthy request never does is told to the :class:`~.notice.Noticer`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+import typing as t
+import weakref
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy import exc as sa_exc
+from sqlalchemy import orm
+from sqlalchemy import pool as sa_pool
+
+from .ledger import Checkout
+from .ledger import EngineInfo
+from .ledger import Holder
+from .ledger import Incident
+from .ledger import Ledger
+from .ledger import Pooled
+from .ledger import Scope
+from .ledger import Transaction
+from .ledger import clock
+from .ledger import current_scope
+from .notice import Noticer
+from .notice import writes
+from .stack import Stack
+
+KEY = "flask_sessionwatch"
+ERRORS_ENDURED = 10
+_UNHEARD_AFTER = 10.0
+
+_AUTOBEGIN = orm.SessionTransactionOrigin.AUTOBEGIN
+_BEGIN = orm.SessionTransactionOrigin.BEGIN
+#: Runs when a Session begins because it needs a connection at once, and not because of an add() or a begin().
+_FOR_CONNECTION = getattr(getattr(orm.Session, "_connection_for_bind", None), "__code__", None)
+#: Frames between a listener of after_transaction_create and the code above.
+_FRAMES_BETWEEN = 4
+#: Frames between a listener and where the ways to it through SQLAlchemy part: behind Session.execute and Session.add.
+_FORK_OF_CHECKOUT = 12
+_FORK_OF_BEGIN = 6
+
+
+class Recorder:
+    """Listens to every Session, Pool and Dialect of the process and keeps *ledger* true.
+
+    :param ledger: where to write.
+    :param on_error: told of an exception inside a listener, which never reaches the application.
+    """
+
+    def __init__(self, ledger: Ledger, on_error: t.Callable[[str], None]) -> None:
+        self.ledger = ledger
+        self.on_error = on_error
+        self.active = False
+        #: Finds the scope of work that runs outside of any request; set by the layer that knows Flask.
+        self.find_scope: t.Callable[[], Scope | None] = lambda: None
+        #: Names an engine by its bind key, or answers None.
+        self.name_engine: t.Callable[[t.Any], str | None] = lambda engine: None
+        self.local = threading.local()
+        self.notice = Noticer(ledger, self.holder, self.scope)
+        self._attached = False
+        self._hears_resets = False
+        self._raw_connection: t.Any = None
+        #: The function that stands for Engine.raw_connection.
+        self.wrapper: t.Any = None
+        self._ignored: weakref.WeakSet[t.Any] = weakref.WeakSet()
+
+    # Attaching
+
+    def attach(self) -> None:
+        """Start to listen. Engines and sessions that exist already are seen as well."""
+        self.active = True
+        if self._attached:
+            return
+        for target, name, listener, options in self._listeners():
+            event.listen(target, name, listener, **options)
+        self._wrap_raw_connection()
+        self._attached = True
+        self.ledger.attached_at = clock()
+
+    def detach(self) -> None:
+        """Remove every listener.
+
+        Call it while no request runs: SQLAlchemy walks its listeners without a lock.
+        """
+        self.active = False
+        if not self._attached:
+            return
+        self._attached = False
+        for target, name, listener, _ in self._listeners():
+            if event.contains(target, name, listener):
+                event.remove(target, name, listener)
+        if event.contains(sa_pool.Pool, "reset", self.on_reset):
+            event.remove(sa_pool.Pool, "reset", self.on_reset)
+        self._hears_resets = False
+        self._unwrap_raw_connection()
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether somebody else removed our listeners, as SQLAlchemy's own test fixtures do."""
+        return self._attached and not all(
+            event.contains(target, name, listener) for target, name, listener, _ in self._listeners()
+        )
+
+    def _listeners(self) -> list[tuple[t.Any, str, t.Any, dict[str, t.Any]]]:
+        raw = {"raw": True}
+        return [
+            (sa_pool.Pool, "connect", self.on_connect, {}),
+            (sa_pool.Pool, "checkout", self.on_checkout, {}),
+            (sa_pool.Pool, "checkin", self.on_checkin, {}),
+            (sa_pool.Pool, "detach", self.on_detach, {}),
+            (sa.Engine, "do_connect", self.on_do_connect, {}),
+            (sa.Engine, "do_execute", self.on_execute, {}),
+            (sa.Engine, "do_executemany", self.on_execute, {}),
+            (sa.Engine, "do_execute_no_params", self.on_execute_no_params, {}),
+            (sa.Engine, "handle_error", self.on_error_raised, {}),
+            (orm.Session, "after_transaction_create", self.on_transaction_create, {}),
+            (orm.Session, "after_begin", self.on_begin, {}),
+            (orm.Session, "after_commit", self.on_commit, {}),
+            (orm.Session, "after_rollback", self.on_rollback, {}),
+            (orm.Session, "after_transaction_end", self.on_transaction_end, {}),
+            # Raw, because the wrapper for mapped objects costs a call for each object that a session held.
+            (orm.Session, "pending_to_transient", self.on_pending_dropped, raw),
+            (orm.Session, "persistent_to_detached", self.on_persistent_dropped, raw),
+        ]
+
+    def _wrap_raw_connection(self) -> None:
+        """Wrap the one place that sees waiting and time-outs, for which the pool has no event."""
+        original = self._raw_connection = sa.Engine.raw_connection
+        recorder = self
+        local = self.local
+        acquiring = self.ledger.acquiring
+
+        @functools.wraps(original)
+        def raw_connection(engine: sa.Engine) -> sa.PoolProxiedConnection:
+            # An earlier wrapper of ours may still be there, below another tool's.
+            if not recorder.active or recorder.wrapper is not raw_connection:
+                return original(engine)
+            try:
+                ident = local.holder.ident
+            except AttributeError:
+                ident = recorder.holder().ident
+            acquiring[ident] = (engine, clock())
+            try:
+                return original(engine)
+            except sa_exc.TimeoutError as error:
+                recorder.on_pool_timeout(engine, error)
+                raise
+            finally:
+                acquiring.pop(ident, None)
+
+        self.wrapper = raw_connection
+        sa.Engine.raw_connection = raw_connection  # type: ignore[assignment,method-assign]
+
+    def _unwrap_raw_connection(self) -> None:
+        # Somebody may have wrapped us in turn; then our wrapper stays and passes everything through.
+        if getattr(sa.Engine.raw_connection, "__wrapped__", None) is self._raw_connection:
+            sa.Engine.raw_connection = self._raw_connection  # type: ignore[assignment,method-assign]
+
+    def failed(self, where: str) -> None:
+        """Count an error of our own; after ten the recorder steps aside and says so once."""
+        ledger = self.ledger
+        ledger.internal_errors += 1
+        if ledger.internal_errors == ERRORS_ENDURED:
+            # The listeners stay registered: removing them here would change a list that is being walked.
+            self.active = False
+        if ledger.internal_errors <= ERRORS_ENDURED:
+            self.on_error(where)
+
+    def holder(self) -> Holder:
+        """Return the record of the calling thread."""
+        try:
+            known: Holder = self.local.holder
+            return known
+        except AttributeError:
+            holder = self.local.holder = Holder()
+            return holder
+
+    def scope(self) -> Scope | None:
+        """Return the scope that the calling code is in."""
+        scope = current_scope.get()
+        if scope is None or scope.ended:
+            return self.find_scope()
+        return scope
+
+    # Pool
+
+    def on_do_connect(self, dialect: t.Any, connection_record: t.Any, cargs: t.Any, cparams: t.Any) -> None:
+        """Remember when connecting began."""
+        if self.active:
+            try:
+                self.local.connecting_at = clock()
+            except Exception:
+                self.failed("do_connect")
+
+    def on_connect(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
+        """Remember which engine and process a new connection belongs to, and how long it took."""
+        if not self.active:
+            return
+        try:
+            pooled = connection_record.record_info[KEY] = self._new_pooled(None)
+            began_at = getattr(self.local, "connecting_at", None)
+            if began_at is not None:
+                self.local.connecting_at = None
+                self.ledger.closed.append(("created", pooled.engine, clock() - began_at))
+        except Exception:
+            self.failed("connect")
+
+    def on_checkout(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
+        self, dbapi_connection: t.Any, connection_record: t.Any, connection_proxy: t.Any
+    ) -> None:
+        """Enter a check-out into the ledger."""
+        if not self.active:
+            return
+        try:
+            pooled = connection_record.record_info.get(KEY)
+            if pooled is None or not pooled.settled:
+                pooled = self._settle(connection_record, connection_proxy, pooled)
+                if pooled is None:
+                    return
+            try:
+                holder = self.local.holder
+            except AttributeError:
+                holder = self.holder()
+            scope = current_scope.get()
+            if scope is None or scope.ended:
+                scope = self.find_scope()
+            checkout = Checkout()
+            checkout.engine = pooled.engine
+            checkout.proxy = weakref.ref(connection_proxy)
+            checkout.holder = checkout.user = holder
+            ledger = self.ledger
+            checkout.stack = stack = ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
+            checkout.began_at = now = clock()
+            acquired = ledger.acquiring.get(holder.ident)
+            if acquired is not None:
+                checkout.waited = now - acquired[1]
+            opening = holder.opening
+            if opening is not None and not opening.stack:
+                opening.stack = stack
+            if pooled.checkout is not None:
+                pooled.also = [*(pooled.also or ()), pooled.checkout]
+            pooled.checkout = holder.latest = checkout
+            ledger.checkouts.add(checkout)
+            if scope is None:
+                held = holder.checkouts
+            else:
+                checkout.scope = scope
+                held = scope.checkouts
+            held.add(checkout)
+            if pooled.also is not None:
+                self._end_closed_of(pooled)
+            count = len(held)
+            if count > 1:
+                self.notice.nested(checkout, held)
+            if scope is not None and count > scope.held_peak:
+                scope.held_peak = count
+        except Exception:
+            self.failed("checkout")
+
+    def _settle(self, record: t.Any, proxy: t.Any, pooled: Pooled | None) -> Pooled | None:
+        """Recognise a connection that was opened before the watch, and name its engine; None if it is ignored."""
+        if pooled is None:
+            pooled = record.record_info[KEY] = self._new_pooled(getattr(proxy, "_pool", None))
+        acquired = self.ledger.acquiring.get(self.holder().ident)
+        if acquired is not None and not pooled.engine.named:
+            self._name(pooled.engine, acquired[0])
+        if pooled.engine.ignored:
+            return None
+        pooled.settled = pooled.engine.named
+        return pooled
+
+    def _new_pooled(self, pool: t.Any) -> Pooled:
+        acquired = self.ledger.acquiring.get(self.holder().ident)
+        engine = acquired[0] if acquired is not None else None
+        return Pooled(self.engine_info(engine, pool), os.getpid())
+
+    def engine_info(self, engine: t.Any, pool: t.Any = None) -> EngineInfo:
+        """Return what the ledger knows of *engine*, or of *pool* where only that is known."""
+        pool = engine.pool if engine is not None else pool
+        engines = self.ledger.engines
+        info = engines.get(id(pool))
+        if info is None or info.pool is not pool:
+            info = engines[id(pool)] = EngineInfo(_url_name(engine), _dialect_name(engine), pool, named=False)
+            info.ignored = engine in self._ignored
+        if not info.named and engine is not None:
+            self._name(info, engine)
+        return info
+
+    def ignore(self, engine: t.Any) -> None:
+        """Watch neither *engine*'s pool nor the ones that follow it when it is disposed of."""
+        self._ignored.add(engine)
+        self.engine_info(engine).ignored = True
+
+    def _name(self, info: EngineInfo, engine: t.Any) -> None:
+        name = self.name_engine(engine)
+        if name is not None:
+            info.name, info.named = name, True
+        elif not info.dialect:
+            info.name = _url_name(engine)
+        info.dialect = info.dialect or _dialect_name(engine)
+
+    def on_checkin(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
+        """Take a check-out off the ledger; one whose proxy is dead was returned by the collector."""
+        if not self.active:
+            return
+        try:
+            pooled = connection_record.record_info.get(KEY)
+            if pooled is None:
+                return
+            checkout = pooled.checkout
+            if checkout is None:
+                return
+            if pooled.also is not None:
+                self._end_closed_of(pooled)
+                return
+            pooled.checkout = None
+            checkout.ended_at = clock()
+            self.ledger.checkouts.discard(checkout)
+            scope = checkout.scope
+            if scope is None:
+                checkout.holder.checkouts.discard(checkout)
+            else:
+                scope.checkouts.discard(checkout)
+            user = checkout.user
+            if user.latest is checkout:
+                user.latest = None
+            if checkout.proxy() is None:
+                self._collected(checkout)
+            elif checkout.cursor is not None:
+                self.notice.core_end(checkout, sys._getframe(1))
+            self.ledger.closed.append(checkout)
+        except Exception:
+            self.failed("checkin")
+
+    def _end_closed_of(self, pooled: Pooled) -> None:
+        """End the check-outs of a shared connection that are closed by now.
+
+        A StaticPool hands one connection out many times, and its check-in does not say which of them ends. The one
+        that is closing at this moment still looks open; the next look finds it.
+        """
+        assert pooled.checkout is not None
+        live = [each for each in (*(pooled.also or ()), pooled.checkout) if not self.end_if_closed(each)]
+        pooled.checkout = live[-1] if live else None
+        pooled.also = live[:-1] or None
+
+    def end_if_closed(self, checkout: Checkout) -> bool:
+        """End *checkout* if its proxied connection was closed or collected without the check-in telling so."""
+        proxy = checkout.proxy()
+        if proxy is not None and proxy.is_valid:
+            return False
+        if checkout.ended_at is None:
+            checkout.ended_at = clock()
+            checkout.cursor = None
+            self.ledger.checkouts.discard(checkout)
+            owner = checkout.scope or checkout.holder
+            owner.checkouts.discard(checkout)
+            self.ledger.closed.append(checkout)
+        return True
+
+    def _collected(self, checkout: Checkout) -> None:
+        """Note that the garbage collector returned a connection. It may run on any thread, at any moment."""
+        checkout.ending = "collected"
+        checkout.cursor = None
+        ledger = self.ledger
+        ledger.incidents.append(
+            Incident("abandoned", checkout.stack, checkout.holder, checkout.scope, checkout)
+        )
+        transaction = checkout.transaction
+        if transaction is not None and transaction.ended_at is None:
+            self._forget(transaction)
+
+    def _forget(self, transaction: Transaction) -> None:
+        """End a transaction whose Session the collector has taken."""
+        self.ledger.transactions.pop(transaction.session_id, None)
+        transaction.ending = "garbage_collected"
+        self._end(transaction)
+
+    def on_detach(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
+        """Take a detached connection off the ledger: its slot is the pool's again."""
+        if not self.active:
+            return
+        try:
+            pooled = connection_record.record_info.get(KEY)
+            if pooled is not None and pooled.checkout is not None:
+                pooled.checkout.ending = "detach"
+        except Exception:
+            self.failed("detach")
+        self.on_checkin(dbapi_connection, connection_record)
+
+    def on_reset(self, dbapi_connection: t.Any, connection_record: t.Any, reset_state: t.Any) -> None:
+        """Notice writes of a Core connection that its close() rolled back.
+
+        Listened to from the first write over a Core connection on; where only sessions write, it costs nothing.
+        """
+        if not self.active or connection_record is None:
+            return
+        try:
+            pooled = connection_record.record_info.get(KEY)
+            checkout = None if pooled is None else pooled.checkout
+            if checkout is not None and checkout.cursor is not None and reset_state.transaction_was_reset:
+                self.notice.core_loss(checkout)
+        except Exception:
+            self.failed("reset")
+
+    # Statements
+
+    def on_execute(self, cursor: t.Any, statement: str, parameters: t.Any, context: t.Any) -> None:
+        """Note that a statement runs, and whether it writes."""
+        if not self.active:
+            return
+        try:
+            try:
+                holder = self.local.holder
+            except AttributeError:
+                holder = self.holder()
+            checkout = holder.latest
+            connection = context.root_connection
+            if checkout is None or checkout.connection_id != id(connection) or checkout.user is not holder:
+                checkout = self._checkout_of(connection, holder)
+                if checkout is None:
+                    return
+            checkout.statements += 1
+            checkout.last_at = clock()
+            if checkout.transaction is None:
+                checkout.latest_ref = _ref_to(connection.get_transaction())
+            if (
+                context.isinsert
+                or context.isupdate
+                or context.isdelete
+                or ((context.is_text or statement[:1] == "W") and writes(statement))
+            ):
+                self._note_write(checkout, cursor, connection, context)
+            if checkout.failure is not None:
+                self.notice.use_after_failure(checkout, statement, connection)
+        except Exception:
+            self.failed("do_execute")
+
+    def on_execute_no_params(self, cursor: t.Any, statement: str, context: t.Any) -> None:
+        """Note a statement without parameters."""
+        self.on_execute(cursor, statement, None, context)
+
+    def _checkout_of(self, connection: t.Any, holder: Holder) -> Checkout | None:
+        """Find the check-out behind *connection*, which is not the one this thread used last."""
+        info = connection.connection.record_info
+        pooled = None if info is None else info.get(KEY)
+        checkout: Checkout | None = None if pooled is None else pooled.checkout
+        if checkout is None:
+            return None
+        checkout.connection_id = id(connection)
+        if checkout.user is not holder:
+            self.notice.hand_over(checkout, holder)
+        holder.latest = checkout
+        scope = self.scope()
+        if scope is not checkout.scope:
+            self.notice.foreign_use(checkout.transaction, scope, sys._getframe(2))
+        return checkout
+
+    def _note_write(self, checkout: Checkout, cursor: t.Any, connection: t.Any, context: t.Any) -> None:
+        target: Transaction | Checkout = checkout.transaction or checkout
+        if target is checkout:
+            if not self._hears_resets:
+                self._hear_resets()
+            self.notice.core_write(checkout)
+        if target.cursor is None and self.notice.in_autocommit(connection):
+            return
+        target.count_write(self.notice.row_count(cursor, context))
+        if target.wrote_at is None:
+            target.handled = id(sys.exc_info()[1])
+            # One view mostly flushes from one line: who began the transaction tells the ways apart.
+            begun_by = id(target.stack[0][0]) if target.stack else 0
+            frame = self.ledger.stacks.application_frame(_FORK_OF_CHECKOUT, begun_by)
+            target.wrote_at = None if frame is None else (frame.f_code, frame.f_lasti)
+
+    def _hear_resets(self) -> None:
+        """Listen to the resets of pools from the first write over a Core connection on: only those need it."""
+        # In this order: listening twice could not be taken back whole.
+        self._hears_resets = True
+        event.listen(sa_pool.Pool, "reset", self.on_reset)
+
+    def on_error_raised(self, context: t.Any) -> None:
+        """Remember where a statement failed, until a rollback puts it right."""
+        if not self.active:
+            return
+        try:
+            connection = context.connection
+            # An error in binding parameters never reached the database; a dead connection is no transaction.
+            if connection is None or context.is_disconnect:
+                return
+            if isinstance(context.sqlalchemy_exception, sa_exc.DBAPIError):
+                info = connection.connection.record_info
+                pooled = None if info is None else info.get(KEY)
+                if pooled is not None and pooled.checkout is not None:
+                    self.notice.failure(pooled.checkout, connection, context, sys._getframe(1))
+        except Exception:
+            self.failed("handle_error")
+
+    # Sessions
+
+    def on_transaction_create(self, session: t.Any, transaction: t.Any) -> None:
+        """Enter a Session's root transaction; this is where a Session is first seen."""
+        if not self.active:
+            return
+        try:
+            origin = transaction.origin
+            if origin is not _AUTOBEGIN and origin is not _BEGIN:
+                if transaction.nested:
+                    self.notice.savepoint(session)
+                return
+            try:
+                holder = self.local.holder
+            except AttributeError:
+                holder = self.holder()
+            scope = current_scope.get()
+            if scope is None or scope.ended:
+                scope = self.find_scope()
+            begun = Transaction()
+            begun.session = weakref.ref(session)
+            begun.session_id = key = id(session)
+            begun.holder = holder
+            begun.began_at = clock()
+            if sys._getframe(_FRAMES_BETWEEN).f_code is not _FOR_CONNECTION:
+                # Otherwise the connection comes at once, and its stack is this one.
+                begun.stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
+                begun.handled = id(sys.exc_info()[1])
+            self.ledger.transactions[key] = holder.opening = begun
+            if scope is not None:
+                begun.scope = scope
+                scope.transactions.add(begun)
+        except Exception:
+            self.failed("after_transaction_create")
+
+    def on_begin(self, session: t.Any, transaction: t.Any, connection: t.Any) -> None:
+        """Join a Session's transaction to the connection it has just checked out."""
+        if not self.active:
+            return
+        try:
+            begun = self.ledger.transactions.get(id(session))
+            if begun is None:
+                return
+            checkout = self.local.holder.latest
+            if checkout is not None and checkout.transaction is None and checkout.began_at >= begun.began_at:
+                checkout.transaction = begun
+                checkout.connection_id = id(connection)
+                begun.checkouts += (checkout,)
+                if checkout.scope is not begun.scope:
+                    self.notice.foreign_use(begun, checkout.scope, sys._getframe(1))
+            elif checkout is None or checkout.transaction is not begun:
+                begun.external = not begun.checkouts
+        except Exception:
+            self.failed("after_begin")
+
+    def on_commit(self, session: t.Any) -> None:
+        """Count a commit; the release of a savepoint is none."""
+        if not self.active:
+            return
+        try:
+            begun = self.ledger.transactions.get(id(session))
+            if begun is None or session.in_nested_transaction():
+                return
+            begun.committed = True
+            if begun.failure is not None:
+                # PostgreSQL answers the COMMIT of an aborted transaction with a silent rollback.
+                self.notice.left_failed(begun, "committed")
+            if begun.checkouts:
+                scope = begun.scope
+                if scope is None or scope.ended:
+                    scope = self.scope()
+                if scope is not None:
+                    self.notice.commit(scope, sys._getframe(1))
+        except Exception:
+            self.failed("after_commit")
+
+    def on_rollback(self, session: t.Any) -> None:
+        """Note a rollback. One that comes after the answer was built throws away what was promised."""
+        if not self.active:
+            return
+        try:
+            begun = self.ledger.transactions.get(id(session))
+            if begun is None:
+                return
+            if session.in_nested_transaction():
+                self.notice.savepoint_undone(begun)
+                return
+            begun.rolled_back = True
+            if begun.cursor is not None and begun.scope is not None and begun.scope.status is not None:
+                self.notice.late_rollback(begun)
+        except Exception:
+            self.failed("after_rollback")
+
+    def on_transaction_end(self, session: t.Any, transaction: t.Any) -> None:
+        """Take a Session's root transaction off the ledger."""
+        if not self.active:
+            return
+        try:
+            origin = transaction.origin
+            if origin is not _AUTOBEGIN and origin is not _BEGIN:
+                if transaction.nested:
+                    self.notice.savepoint_ended(session)
+                return
+            begun = self.ledger.transactions.pop(id(session), None)
+            if begun is None:
+                return
+            if begun.committed:
+                begun.ending = "commit"
+            elif begun.cursor is not None or begun.failure is not None:
+                self.notice.ending(begun, sys._getframe(1))
+            else:
+                begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
+            self._end(begun)
+        except Exception:
+            self.failed("after_transaction_end")
+
+    def _end(self, transaction: Transaction) -> None:
+        # A connection is returned right before its transaction ends; the time is known then.
+        checkouts = transaction.checkouts
+        transaction.ended_at = (checkouts and checkouts[-1].ended_at) or clock()
+        if transaction.cursor is not None:
+            transaction.cursor = None
+        scope = transaction.scope
+        if scope is not None:
+            scope.transactions.discard(transaction)
+            scope.last_transaction = transaction
+        if transaction.holder.opening is transaction:
+            transaction.holder.opening = None
+        self.ledger.closed.append(transaction)
+
+    def on_pending_dropped(self, session: t.Any, state: t.Any) -> None:
+        """Notice a new object that close() throws away before it was ever flushed."""
+        if not self.active:
+            return
+        try:
+            self.notice.dropped(session, state, sys._getframe(1))
+        except Exception:
+            self.failed("pending_to_transient")
+
+    def on_persistent_dropped(self, session: t.Any, state: t.Any) -> None:
+        """Notice a changed object that close() throws away before the change was flushed."""
+        if not state.modified or not self.active:
+            return
+        try:
+            changed = state.obj()
+            if changed is not None and session.is_modified(changed):
+                self.notice.dropped(session, state, sys._getframe(1))
+        except Exception:
+            self.failed("persistent_to_detached")
+
+    # Elsewhere
+
+    def on_pool_timeout(self, engine: t.Any, error: BaseException) -> None:
+        """Write down who holds the pool's connections, also into *error* itself."""
+        try:
+            info = self.engine_info(engine)
+            if not info.ignored:
+                self.notice.pool_timeout(info, error, sys._getframe(2))
+        except Exception:
+            self.failed("pool timeout")
+
+    def on_application_error(self, error: BaseException) -> None:
+        """Recognise an exception that reached Flask as the end of a longer story.
+
+        :param error: an exception that left a view or an error handler.
+        """
+        if not self.active:
+            return
+        try:
+            self.notice.application_error(error)
+        except Exception:
+            self.failed("application error")
+
+    def adopt(self, record: t.Any, proxy: t.Any, stack: Stack, holder: Holder, began_at: float) -> None:
+        """Enter a check-out that was made before the recorder was attached."""
+        if record is None or proxy is None:
+            return
+        pooled = self._settle(record, proxy, record.record_info.get(KEY))
+        if pooled is None:
+            return
+        checkout = Checkout()
+        checkout.engine = pooled.engine
+        checkout.proxy = weakref.ref(proxy)
+        checkout.holder = checkout.user = holder
+        checkout.stack = stack
+        checkout.began_at = began_at
+        checkout.early = True
+        pooled.checkout = checkout
+        self.ledger.checkouts.add(checkout)
+
+    def prune(self) -> None:
+        """Drop the records of Sessions and connections that died unheard."""
+        ledger = self.ledger
+        for key, transaction in list(ledger.transactions.copy().items()):
+            if transaction.session() is None and ledger.transactions.get(key) is transaction:
+                self._forget(transaction)
+        for checkout in ledger.checkouts.copy():
+            # A check-in may be under way in another thread; one that is a while closed was not heard.
+            if clock() - checkout.used_at > _UNHEARD_AFTER:
+                self.end_if_closed(checkout)
+        for key, engine in list(ledger.engines.copy().items()):
+            if engine.pool is None:
+                ledger.engines.pop(key, None)
+
+
+def _ref_to(transaction: t.Any) -> weakref.ref[t.Any] | None:
+    return None if transaction is None else weakref.ref(transaction)
+
+
+def _url_name(engine: t.Any) -> str:
+    """Name an engine that nobody named: by its database, never by its user or password."""
+    if engine is None:
+        return "unknown"
+    database = engine.url.database
+    return os.path.basename(database) if database else str(engine.dialect.name)
+
+
+def _dialect_name(engine: t.Any) -> str:
+    return "" if engine is None else str(engine.dialect.name)

@@ -1,0 +1,217 @@
+"""Capture call stacks cheaply, and render them only when somebody reads them.
+
+A captured stack is a tuple of (code object, instruction offset) pairs, innermost frame first. The offset
+is what a running frame knows for free; the line is looked up in the code object when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import typing as t
+from collections.abc import Iterable
+from types import CodeType
+from types import FrameType
+
+Call: t.TypeAlias = "tuple[CodeType, int]"
+Stack: t.TypeAlias = "tuple[Call, ...]"
+
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD_LIBRARY = os.path.join(sysconfig.get_path("stdlib"), "")
+_LIBRARY_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+#: Ways through the library to a listener that are remembered.
+_WAYS_KEPT = 10_000
+
+
+class Site(t.NamedTuple):
+    """A place in the source: file, line and function."""
+
+    filename: str
+    lineno: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{shortened(self.filename)}:{self.lineno} in {self.function}"
+
+
+class Frame(t.NamedTuple):
+    """One rendered frame of a stack, and whether it is the application's own."""
+
+    filename: str
+    lineno: int
+    function: str
+    application: bool
+
+
+class Stacks:
+    """Captures stacks and knows which of their frames belong to the application.
+
+    :param depth: frames to keep of each stack; 0 keeps none.
+    :param boundary: the code of the function behind which nothing is the application's (Flask's dispatch), so
+        that the frames of the server are not walked.
+    """
+
+    def __init__(self, depth: int = 40, boundary: CodeType | None = None) -> None:
+        self.depth = depth
+        self.boundary = boundary
+        self._paths: tuple[str, ...] = ()
+        self._known: dict[str, bool] = {}
+        #: How deep the application was found below a listener, by the library's way to that listener.
+        self._depths: dict[tuple[int, int], int] = {}
+
+    def add_paths(self, paths: Iterable[str]) -> None:
+        """Count the code below *paths* as the application's, less installed libraries."""
+        added = {os.path.join(absolute(path), "") for path in paths}
+        self._paths = tuple(sorted(added.union(self._paths)))
+        self._known = {}
+
+    def is_application(self, filename: str) -> bool:
+        """Whether *filename* is the application's own code."""
+        known = self._known.get(filename)
+        if known is None:
+            known = self._known[filename] = self._belongs(filename)
+        return known
+
+    def _belongs(self, filename: str) -> bool:
+        if filename.startswith("<"):
+            return False
+        path = absolute(filename)
+        if path.startswith((_OWN_FOLDER, _STANDARD_LIBRARY)):
+            return False
+        return path.startswith(self._paths) and not any(part in path for part in _LIBRARY_PARTS)
+
+    def capture(self, frame: FrameType | None) -> Stack:
+        """Keep the calls from *frame* outward, innermost first."""
+        calls: list[Call] = []
+        append = calls.append
+        boundary = self.boundary
+        for _ in range(self.depth):
+            if frame is None:
+                break
+            code = frame.f_code
+            if code is boundary:
+                break
+            append((code, frame.f_lasti))
+            frame = frame.f_back
+        return tuple(calls)
+
+    def capture_application(self, fork: int) -> Stack:
+        """Keep the calls from the application's innermost one outward, without the library's in between.
+
+        :param fork: how many frames above the caller the ways through the library part.
+        """
+        if not self.depth:
+            return ()
+        frame = self.application_frame(fork + 1, 0)
+        return self.capture(sys._getframe(1) if frame is None else frame)
+
+    def application_frame(self, fork: int, hint: int) -> FrameType | None:
+        """Return the application's innermost frame below the caller.
+
+        Python makes a frame object for every frame that is looked at, which costs more than anything else here. So
+        this jumps to where the application was the last time the library came the same way, looks whether it is
+        there again, and walks only when it is not.
+
+        :param fork: how many frames above the caller the ways through the library part.
+        :param hint: tells ways apart that part further out.
+        """
+        way = (0, hint)
+        try:
+            way = (id(sys._getframe(fork + 1).f_code), hint)
+            depth = self._depths.get(way)
+            if depth is not None:
+                frame = sys._getframe(depth)
+                known = self._known
+                before = sys._getframe(depth - 1).f_code.co_filename
+                if known.get(frame.f_code.co_filename) and not known.get(before):
+                    return frame
+        except ValueError:  # the stack is not that deep
+            pass
+        return self._walk_to_application(sys._getframe(1), way)
+
+    def _walk_to_application(self, frame: FrameType | None, way: tuple[int, int]) -> FrameType | None:
+        depth = 1
+        while frame is not None:
+            if self.is_application(frame.f_code.co_filename):
+                if len(self._depths) >= _WAYS_KEPT:
+                    self._depths.clear()
+                self._depths[way] = depth
+                return frame
+            frame = frame.f_back
+            depth += 1
+        return None
+
+    def application_call(self, frame: FrameType | None) -> Call | None:
+        """Return the innermost call of the application from *frame* outward."""
+        known = self._known
+        left = self.depth
+        while left and frame is not None:
+            code = frame.f_code
+            if code is self.boundary:
+                break
+            filename = code.co_filename
+            if known[filename] if filename in known else self.is_application(filename):
+                return code, frame.f_lasti
+            frame = frame.f_back
+            left -= 1
+        return None
+
+    def first_application_call(self, stack: Stack) -> Call | None:
+        """Return the innermost call of the application in a captured *stack*."""
+        return next((call for call in stack if self.is_application(call[0].co_filename)), None)
+
+    def application_codes(self, stack: Stack) -> list[CodeType]:
+        """Return the code of every application frame in *stack*, innermost first."""
+        return [code for code, _ in stack if self.is_application(code.co_filename)]
+
+    def site(self, stack: Stack) -> Site | None:
+        """Return the application's innermost line in *stack*, or None if it has none there."""
+        call = self.first_application_call(stack)
+        return None if call is None else site_of(call)
+
+    def frames(self, stack: Stack) -> list[Frame]:
+        """Render *stack*, innermost frame first."""
+        return [
+            Frame(site.filename, site.lineno, site.function, self.is_application(site.filename))
+            for site in map(site_of, stack)
+        ]
+
+
+def site_of(call: Call) -> Site:
+    """Render one captured call."""
+    code, offset = call
+    return Site(code.co_filename, line_of(code, offset), code.co_name)
+
+
+def line_of(code: CodeType, offset: int) -> int:
+    """Return the source line of an instruction; the function's first line where the compiler gave none."""
+    for start, end, line in code.co_lines():
+        if start <= offset < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def shortened(filename: str) -> str:
+    """Return *filename* relative to the working folder when it lies below it."""
+    folder = os.path.join(absolute(os.curdir), "")
+    return filename[len(folder) :] if filename.startswith(folder) else filename
+
+
+def absolute(path: str) -> str:
+    """Return *path* as an absolute one; as it is where the working folder was deleted, as by a deployment."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return path
+
+
+def runs(frame: FrameType | None, codes: t.Container[CodeType]) -> bool:
+    """Whether one of *codes* is running from *frame* outward."""
+    while frame is not None:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,1 @@
+"""Who is told: the dispatcher and its sinks."""

@@ -1,0 +1,212 @@
+"""Pass findings to their sinks: one bug is one finding, told at its 1st, 10th, 100th occurrence."""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+import typing as t
+from collections import deque
+
+from ..finding import LEVELS
+from ..finding import Finding
+from ..finding import now
+from ..observe.stack import shortened
+
+#: Distinct findings that are kept; beyond that the oldest resolved one, or else the oldest, is dropped.
+FINDINGS_KEPT = 1_000
+#: Findings that may wait for slow sinks.
+QUEUE_KEPT = 1_000
+
+Sink: t.TypeAlias = t.Callable[[Finding], None]
+
+
+class Ignored:
+    """What SESSIONWATCH_IGNORE says: rules, optionally limited to a path pattern or to a scope.
+
+    ``"SW103"`` or ``"long-checkout"`` everywhere; ``"SW103:jobs/*"`` where the site's path matches;
+    ``"commit-storm@POST /import"`` in the scope of that name, or of that pattern.
+    """
+
+    def __init__(self, entries: t.Iterable[str]) -> None:
+        self._entries = [_split(entry) for entry in entries]
+
+    def __call__(self, finding: Finding) -> bool:
+        return any(
+            rule in (finding.code, finding.rule)
+            and _matches_path(path, finding)
+            and _matches_scope(scope, finding)
+            for rule, path, scope in self._entries
+        )
+
+
+def _split(entry: str) -> tuple[str, str, str]:
+    rule, _, scope = entry.partition("@")
+    rule, _, path = rule.partition(":")
+    return rule.strip(), path.strip(), scope.strip()
+
+
+def _matches_path(pattern: str, finding: Finding) -> bool:
+    if not pattern:
+        return True
+    if finding.site is None:
+        return False
+    paths = (finding.site.filename, shortened(finding.site.filename))
+    return any(fnmatch.fnmatch(path, pattern) or fnmatch.fnmatch(path, f"*/{pattern}") for path in paths)
+
+
+def _matches_scope(pattern: str, finding: Finding) -> bool:
+    if not pattern:
+        return True
+    name = "" if finding.scope is None else finding.scope.name
+    return name == pattern or fnmatch.fnmatch(name, pattern)
+
+
+class Dispatcher:
+    """Keeps one finding per bug and tells the sinks of it.
+
+    Sinks marked ``immediate`` are told before :meth:`report` returns; all others wait for :meth:`drain`, which the
+    watchdog calls, so that a slow one never holds up a request.
+
+    :param sinks: who is told; each is a callable that takes a finding.
+    :param ignored: which findings are not told at all.
+    :param on_error: told of an exception inside a sink.
+    """
+
+    def __init__(
+        self, sinks: t.Iterable[Sink], ignored: t.Callable[[Finding], bool], on_error: t.Callable[[str], None]
+    ) -> None:
+        self.sinks = list(sinks)
+        self.dropped = 0
+        #: Occurrences by (code, rule, level), also of findings that are no longer kept.
+        self.occurrences: dict[tuple[str, str, str], int] = {}
+        self._ignored = ignored
+        self._on_error = on_error
+        self._findings: dict[str, Finding] = {}
+        self._subjects: dict[str, list[t.Any]] = {}
+        self._queue: deque[Finding] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every finding of this process, newest last."""
+        with self._lock:
+            return list(self._findings.values())
+
+    def report(self, finding: Finding) -> Finding | None:
+        """Take in an occurrence of a bug and tell of it when it is due.
+
+        :return: the finding as it is kept, or None when it is ignored.
+        """
+        if self._ignored(finding):
+            return None
+        with self._lock:
+            kept, due = self._merge(finding)
+        if due:
+            self._tell(kept)
+        return kept
+
+    def _merge(self, finding: Finding) -> tuple[Finding, bool]:
+        key = (finding.code, finding.rule, finding.level)
+        self.occurrences[key] = self.occurrences.get(key, 0) + 1
+        fingerprint = finding.fingerprint
+        kept = self._findings.get(fingerprint)
+        if kept is None:
+            self._make_room()
+            kept = self._findings[fingerprint] = finding
+            due = True
+        else:
+            due = _update(kept, finding)
+        if finding.subject is not None:
+            self._subjects.setdefault(fingerprint, []).append(finding.subject)
+        return kept, due
+
+    def _make_room(self) -> None:
+        if len(self._findings) < FINDINGS_KEPT:
+            return
+        oldest = next((each for each, finding in self._findings.items() if finding.resolved), None)
+        if oldest is None:
+            oldest = next(iter(self._findings))
+        del self._findings[oldest]
+        self._subjects.pop(oldest, None)
+        self.dropped += 1
+
+    def resolve(self) -> list[tuple[Finding, t.Any]]:
+        """Mark the findings whose subjects have all ended, and return each with the last of them."""
+        resolved = []
+        with self._lock:
+            for fingerprint, subjects in list(self._subjects.items()):
+                finding = self._findings.get(fingerprint)
+                open_still = [subject for subject in subjects if subject.ended_at is None]
+                if open_still:
+                    self._subjects[fingerprint] = open_still
+                    continue
+                del self._subjects[fingerprint]
+                if finding is not None and not finding.resolved:
+                    finding.resolved = True
+                    finding.last_seen = now()
+                    resolved.append((finding, subjects[-1]))
+        return resolved
+
+    def open_findings(self) -> list[Finding]:
+        """Return the findings on something that is still held."""
+        with self._lock:
+            return [self._findings[each] for each in self._subjects if each in self._findings]
+
+    def _tell(self, finding: Finding) -> None:
+        for sink in self.sinks:
+            if getattr(sink, "immediate", False):
+                self.attempt(sink, finding)
+        if any(not getattr(sink, "immediate", False) for sink in self.sinks):
+            if len(self._queue) >= QUEUE_KEPT:
+                self._queue.popleft()
+                self.dropped += 1
+            self._queue.append(finding)
+
+    def drain(self) -> None:
+        """Tell the sinks that are not immediate of everything that waits for them."""
+        while self._queue:
+            finding = self._queue.popleft()
+            for sink in self.sinks:
+                if not getattr(sink, "immediate", False):
+                    self.attempt(sink, finding)
+
+    def attempt(self, sink: t.Callable[..., object], *args: t.Any) -> None:
+        """Call *sink*; an error in it is counted and goes no further."""
+        try:
+            sink(*args)
+        except Exception:
+            self._on_error(f"the sink {_name_of(sink)}")
+
+    def forget(self) -> None:
+        """Drop everything, as a child process must after a fork."""
+        self._lock = threading.Lock()
+        self._findings.clear()
+        self._subjects.clear()
+        self._queue.clear()
+        self.occurrences.clear()
+        self.dropped = 0
+
+
+def _name_of(sink: t.Callable[..., object]) -> str:
+    try:
+        return repr(sink)
+    except Exception:
+        return f"of type {type(sink).__name__}"
+
+
+def _update(kept: Finding, latest: Finding) -> bool:
+    """Merge *latest* into *kept*; answer whether that is worth telling."""
+    kept.count += 1
+    kept.last_seen = latest.last_seen
+    kept.message, kept.details, kept.stack = latest.message, latest.details, latest.stack
+    reopened, kept.resolved = kept.resolved, False
+    raised = LEVELS.index(latest.level) > LEVELS.index(kept.level)
+    if raised or reopened:
+        kept.level = latest.level
+    return raised or _is_power_of_ten(kept.count)
+
+
+def _is_power_of_ten(number: int) -> bool:
+    while number % 10 == 0:
+        number //= 10
+    return number == 1

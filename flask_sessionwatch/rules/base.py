@@ -1,0 +1,195 @@
+"""What a rule is, and what it is given to look at."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import typing as t
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..finding import LEVELS
+from ..finding import Finding
+from ..finding import Level
+from ..finding import ScopeName
+from ..observe.ledger import Checkout
+from ..observe.ledger import Incident
+from ..observe.ledger import Ledger
+from ..observe.ledger import Scope
+from ..observe.ledger import Transaction
+from ..observe.ledger import clock
+from ..observe.present import Present
+from ..observe.stack import Site
+from ..observe.stack import Stack
+from ..settings import Settings
+
+Record: t.TypeAlias = "Checkout | Transaction"
+
+
+class Moment:
+    """The ledger at the moment it is judged.
+
+    :param ledger: what is live.
+    :param settings: the settings of the application that is judged.
+    :param concerns: whether a scope, or None for work outside of any, is to be judged here.
+    """
+
+    def __init__(
+        self, ledger: Ledger, settings: Settings, concerns: t.Callable[[Scope | None], bool]
+    ) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.now = clock()
+        self._concerns = concerns
+
+    @cached_property
+    def present(self) -> Present:
+        """What every thread is doing now."""
+        return Present(self.ledger.stacks)
+
+    @cached_property
+    def checkouts(self) -> list[Checkout]:
+        """Every live check-out that concerns this application, oldest first."""
+        live = [
+            each
+            for each in self.ledger.checkouts.copy()
+            if self._concerns(each.scope) and not each.engine.ignored
+        ]
+        return sorted(live, key=lambda each: each.began_at)
+
+    @cached_property
+    def transactions(self) -> list[Transaction]:
+        """Every live Session transaction that concerns this application, oldest first."""
+        live = [each for each in self.ledger.transactions.copy().values() if self._concerns(each.scope)]
+        return sorted(live, key=lambda each: each.began_at)
+
+    def held(self, record: Record) -> str:
+        """Say how long and by which thread a live record is held."""
+        return f"held {self.now - record.began_at:.1f} s, thread '{record.holder.name}'"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Judges the ledger at the moments it overrides.
+
+    A subclass sets :attr:`code`, :attr:`name`, :attr:`level` and :attr:`hint`; its docstring is its manual page
+    with the sections "What it does", "Why it matters", "Example", "Instead" and "Options". Options are
+    dataclass fields; None means "as the settings say".
+    """
+
+    code: t.ClassVar[str]
+    name: t.ClassVar[str]
+    level: t.ClassVar[Level] = "warning"
+    hint: t.ClassVar[str] = ""
+    #: Whether a scope that left nothing behind is to be judged as well.
+    every_scope: t.ClassVar[bool] = False
+
+    def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
+        """Judge a scope that has just ended with something noteworthy."""
+        return ()
+
+    def at_tick(self, moment: Moment) -> Iterable[Finding]:
+        """Judge what is live; the watchdog asks once per tick."""
+        return ()
+
+    def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
+        """Judge something that happened: when its scope ends, or at the next tick where it has none."""
+        return ()
+
+    @property
+    def page(self) -> str:
+        """The rule's manual page."""
+        return inspect.cleandoc(type(self).__doc__ or "")
+
+    def finding(
+        self,
+        moment: Moment,
+        message: str,
+        stack: Stack,
+        scope: Scope | None,
+        *,
+        level: Level | None = None,
+        site: Site | None = None,
+        verb: str = "seen",
+        subject: Record | None = None,
+        details: dict[str, t.Any] | None = None,
+    ) -> Finding:
+        """Make a finding of this rule.
+
+        :param message: one sentence that states the fact.
+        :param stack: where it happened; the site is its innermost application frame unless *site* is given.
+        :param subject: the live record it is about, so that the finding is resolved when that ends.
+        :param details: plain data; ``lines`` are shown in the log below the site.
+        """
+        stacks = moment.ledger.stacks
+        return Finding(
+            code=self.code,
+            rule=self.name,
+            level=level or self.level,
+            message=message,
+            site=site or stacks.site(stack),
+            stack=tuple(stacks.frames(stack)),
+            scope=None if scope is None else ScopeName(scope.name, scope.kind),
+            hint=self.hint,
+            verb=verb,
+            details=details or {},
+            subject=subject,
+        )
+
+    def is_news(self, record: Record, level: Level) -> bool:
+        """Whether this rule has not yet told of *record* at this level or above."""
+        rank = LEVELS.index(level)
+        told = record.told
+        if told is None:
+            told = record.told = {}
+        if told.get(self.code, -1) >= rank:
+            return False
+        told[self.code] = rank
+        return True
+
+
+def in_scope(scope: Scope | None) -> str:
+    """Name *scope* as the subject of a sentence."""
+    return "Work outside of any scope" if scope is None else scope.name
+
+
+def confirmed(record: Record, moment: Moment, *, suspect: bool) -> bool:
+    """Whether a suspicion about *record* has lasted from one tick to a later one.
+
+    One look may fall into the instant between a function's return and its caller's clean-up.
+    """
+    if not suspect:
+        record.suspected = None
+        return False
+    if record.suspected is None:
+        record.suspected = moment.now
+        return False
+    return moment.now - record.suspected >= moment.settings.tick * 0.5
+
+
+def is_left_behind(checkout: Checkout, moment: Moment) -> bool:
+    """Whether nobody who could return *checkout* is left: its thread is over, or has long moved on."""
+    if not checkout.user.is_alive and not checkout.holder.is_alive:
+        return True
+    # A thread of a pool goes idle after its job; the main thread may hold a session for a whole script or test.
+    outside = checkout.scope is None and checkout.user is checkout.holder
+    on_main_thread = checkout.user.thread is threading.main_thread()
+    return outside and not on_main_thread and moment.present.has_moved_on(checkout.user, checkout.stack)
+
+
+def of_holder(checkout: Checkout, moment: Moment) -> dict[str, t.Any]:
+    """Return the plain data that findings on a held connection share."""
+    lines = []
+    over = checkout.scope is not None and checkout.scope.ended
+    now_at = None if over else moment.present.site(checkout.user)
+    if now_at is not None:
+        lines.append(f"now at {now_at}")
+    return {
+        "engine": checkout.engine.name,
+        "thread": checkout.user.name,
+        "held_seconds": round(moment.now - checkout.began_at, 3),
+        "statements": checkout.statements,
+        "now": None if now_at is None else now_at._asdict(),
+        "lines": lines,
+    }

@@ -1,0 +1,32 @@
+"""Every rule that is on unless told otherwise."""
+
+from __future__ import annotations
+
+from .base import Rule
+from .connections import AbandonedConnection
+from .connections import LeakedConnection
+from .connections import LongCheckout
+from .connections import NestedCheckout
+from .pools import PoolExhausted
+from .scopes import CrossThreadSession
+from .scopes import SessionOutsideScope
+from .sessions import FailedTransaction
+from .sessions import IdleInTransaction
+from .sessions import LeakedSession
+from .sessions import UncommittedChanges
+from .workload import CommitStorm
+
+DEFAULT_RULES: tuple[Rule, ...] = (
+    LeakedConnection(),
+    AbandonedConnection(),
+    LongCheckout(),
+    NestedCheckout(),
+    LeakedSession(),
+    IdleInTransaction(),
+    UncommittedChanges(),
+    FailedTransaction(),
+    SessionOutsideScope(),
+    CrossThreadSession(),
+    CommitStorm(),
+    PoolExhausted(),
+)

@@ -1,0 +1,139 @@
+"""The live picture of this process, as plain data."""
+
+from __future__ import annotations
+
+import os
+import socket
+import typing as t
+from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
+
+from ..finding import now
+from ..observe.ledger import Checkout
+from ..observe.ledger import Ledger
+from ..observe.ledger import Scope
+from ..observe.ledger import Transaction
+from ..observe.ledger import clock
+from ..observe.present import Present
+from ..observe.stack import Stack
+from ..observe.stack import Stacks
+from ..report.metrics import idle_of
+from ..report.metrics import live_pools
+from ..version import VERSION
+
+
+class LivePicture:
+    """Renders the ledger for one reader.
+
+    :param ledger: the process's ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._present = Present(ledger.stacks)
+        self._now = clock()
+        self._worker = this_worker()
+
+    def as_json(self) -> dict[str, t.Any]:
+        """Return workers, engines, sessions and check-outs."""
+        checkouts = sorted(self._ledger.checkouts.copy(), key=lambda each: each.began_at)
+        transactions = sorted(self._ledger.transactions.copy().values(), key=lambda each: each.began_at)
+        return {
+            "now": now().isoformat(),
+            "workers": [self._this_worker()],
+            "engines": self._engines(checkouts),
+            "sessions": [self._session(each) for each in transactions],
+            "checkouts": [self._checkout(each) for each in checkouts],
+        }
+
+    def _this_worker(self) -> dict[str, t.Any]:
+        started = now() - timedelta(seconds=self._now - self._ledger.attached_at)
+        return {
+            **self._worker,
+            "started_at": _stamp(started),
+            "seen_at": now().isoformat(),
+            "version": VERSION,
+        }
+
+    def _engines(self, checkouts: list[Checkout]) -> list[dict[str, t.Any]]:
+        waiting = [engine.pool for engine, _ in self._ledger.acquiring.copy().values()]
+        engines = []
+        for engine, pool in live_pools(self._ledger):
+            used = [each for each in checkouts if each.engine is engine]
+            size = getattr(pool, "size", None)
+            engines.append(
+                {
+                    "name": engine.name,
+                    "dialect": engine.dialect,
+                    "pool": type(pool).__name__,
+                    "size": size() if callable(size) else None,
+                    "max": engine.capacity,
+                    "used": len(used),
+                    "idle": idle_of(pool),
+                    "waiting": waiting.count(pool),
+                    "oldest_age_seconds": self._age(used[0]) if used else None,
+                }
+            )
+        return sorted(engines, key=lambda engine: str(engine["name"]))
+
+    def _session(self, transaction: Transaction) -> dict[str, t.Any]:
+        return {
+            "id": _session_id(transaction),
+            **self._common(transaction, leaked=transaction.leaked),
+            "thread": transaction.holder.name,
+            "writes": transaction.writes + (transaction.cursor is not None),
+            "checkouts": len(transaction.held),
+        }
+
+    def _checkout(self, checkout: Checkout) -> dict[str, t.Any]:
+        owner = checkout.transaction
+        return {
+            "id": f"c{id(checkout):x}",
+            "engine": checkout.engine.name,
+            **self._common(checkout, leaked=checkout.leaked or (owner is not None and owner.leaked)),
+            "thread": checkout.user.name,
+            "session": owner is not None,
+            "session_id": None if owner is None else _session_id(owner),
+            "statements": checkout.statements,
+            "idle_seconds": round(self._now - checkout.used_at, 3),
+            "now": frames(self._ledger.stacks, self._present.stack(checkout.user)),
+        }
+
+    def _common(self, record: Checkout | Transaction, *, leaked: bool) -> dict[str, t.Any]:
+        site = self._ledger.stacks.site(record.stack)
+        return {
+            **_scope(record.scope),
+            "site": None if site is None else site._asdict(),
+            "age_seconds": self._age(record),
+            "leaked": leaked,
+            **self._worker,
+            "stack": frames(self._ledger.stacks, record.stack),
+        }
+
+    def _age(self, record: Checkout | Transaction) -> float:
+        return round(self._now - record.began_at, 3)
+
+
+def this_worker() -> dict[str, t.Any]:
+    """Name this process."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def frames(stacks: Stacks, stack: Stack) -> list[dict[str, t.Any]]:
+    """Render a captured stack as plain data, innermost frame first."""
+    return [frame._asdict() for frame in stacks.frames(stack)]
+
+
+def _session_id(transaction: Transaction) -> str:
+    return f"s{id(transaction):x}"
+
+
+def _scope(scope: Scope | None) -> dict[str, str | None]:
+    if scope is None:
+        return {"scope": None, "scope_kind": None}
+    return {"scope": scope.name, "scope_kind": scope.kind}
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat()

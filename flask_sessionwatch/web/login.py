@@ -1,0 +1,120 @@
+"""The login page: trades the token for a cookie, and asks the watched application for nothing."""
+
+from __future__ import annotations
+
+import typing as t
+
+import flask
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from .auth import COOKIE
+from .auth import Doorkeeper
+
+#: Names of the pages that strangers see.
+OPEN_TO_ALL = (".login", ".log_in", ".style", ".icon")
+
+
+def add_login(pages: flask.Blueprint, door: Doorkeeper) -> None:
+    """Add the login page and the files it needs."""
+
+    @pages.get("/login")
+    def login() -> flask.typing.ResponseReturnValue:
+        return _page("")
+
+    @pages.post("/login")
+    def log_in() -> flask.typing.ResponseReturnValue:
+        if door.wait_seconds > 0:
+            page = _page("Too many wrong tokens. Wait a moment.", 429)
+            page.headers["Retry-After"] = str(int(door.wait_seconds) + 1)
+            return page
+        if not door.accepts(_given_token()):
+            return _page("This is not the token.", 403)
+        return _let_in(door)
+
+    @pages.get("/login.css")
+    def style() -> flask.typing.ResponseReturnValue:
+        return flask.Response(_STYLE, mimetype="text/css")
+
+    @pages.get("/icon.svg")
+    def icon() -> flask.typing.ResponseReturnValue:
+        return flask.Response(_ICON, mimetype="image/svg+xml")
+
+
+def _given_token() -> str:
+    try:
+        return flask.request.form.get("token", "")
+    except RequestEntityTooLarge:
+        return ""
+
+
+def _let_in(door: Doorkeeper) -> flask.Response:
+    request = flask.request
+    response = t.cast(flask.Response, flask.redirect(flask.url_for("sessionwatch.dashboard"), 303))
+    response.set_cookie(
+        COOKIE,
+        door.cookie_value,
+        path=request.script_root or "/",
+        # Whoever invents this header makes but their own cookie safer.
+        secure=request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https",
+        httponly=True,
+        samesite="Strict",
+    )
+    return response
+
+
+def _page(message: str, status: int = 200) -> flask.Response:
+    text = flask.render_template_string(
+        _LOGIN,
+        message=message,
+        style=flask.url_for("sessionwatch.style"),
+        # Without it a browser asks the watched application for /favicon.ico.
+        icon=flask.url_for("sessionwatch.icon"),
+    )
+    return flask.Response(text, status=status, mimetype="text/html")
+
+
+_LOGIN = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<title>flask_sessionwatch</title>
+<link rel="icon" type="image/svg+xml" href="{{ icon }}">
+<link rel="stylesheet" href="{{ style }}">
+</head>
+<body>
+<main>
+<h1>flask_sessionwatch</h1>
+<form method="post">
+<input name="username" value="sessionwatch" autocomplete="username" hidden>
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+<p role="alert">{{ message }}</p>
+<button>Open</button>
+</form>
+<p class="note">The token is the value of <code>SESSIONWATCH_TOKEN</code>.</p>
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """:root { color-scheme: light dark; --line: #8a8f98; --accent: #0b5cad; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --accent: #7db8f5; --bad: #ff8a80; } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; display: grid; place-items: center; min-height: 100vh; }
+main { width: min(22rem, calc(100vw - 2rem)); }
+h1 { font-size: 1.25rem; }
+form { display: grid; gap: .5rem; }
+input, button { font: inherit; padding: .5rem .75rem; border: 1px solid var(--line); border-radius: 6px; }
+input:focus-visible, button:focus-visible { outline: 3px solid var(--accent); outline-offset: 1px; }
+button { cursor: pointer; }
+p[role=alert] { margin: 0; min-height: 1.5em; color: var(--bad); }
+.note { font-size: .875rem; }
+"""
+
+_ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
+<rect width="32" height="32" rx="8" fill="#1f5fbf"/>
+<path d="M5 17h5l3-8 6 15 3-7h5" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"
+ stroke-linejoin="round"/>
+</svg>
+"""

@@ -1,0 +1,80 @@
+"""Databases for every test that asks for one."""
+
+import contextlib
+import os
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from tests import databases
+
+
+class Servers:
+    """The servers of this run; each is found or started when first asked for."""
+
+    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
+        self._stack = stack
+        self._found: dict[str, databases.Server | str] = {"sqlite": databases.SQLite(folder)}
+
+    def get(self, name: str) -> databases.Server:
+        """Return the server, or skip the test that needs it; with CI set, nothing may be missing."""
+        server = self.find(name)
+        if not isinstance(server, str):
+            return server
+        if os.environ.get("CI"):
+            pytest.fail(server, pytrace=False)
+        pytest.skip(server)
+
+    def find(self, name: str) -> databases.Server | str:
+        """Return the server, or why there is none."""
+        if name not in self._found:
+            try:
+                self._found[name] = self._stack.enter_context(databases.SERVERS[name]())
+            except databases.Unavailable as error:
+                self._found[name] = str(error)
+        return self._found[name]
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Servers]:
+    """Every kind of server by its name: sqlite, postgresql, mariadb."""
+    with contextlib.ExitStack() as stack:
+        yield Servers(stack, tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database_url(request: pytest.FixtureRequest, servers: Servers) -> t.Iterator[str]:
+    """The URL of an empty database of this test's own, on each kind of server in turn."""
+    with _disposable(servers.get(request.param)) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(servers: Servers) -> t.Iterator[str]:
+    """The URL of an empty SQLite file of this test's own."""
+    with _disposable(servers.get("sqlite")) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(servers: Servers) -> t.Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test's own."""
+    with _disposable(servers.get("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb_url(servers: Servers) -> t.Iterator[str]:
+    """The URL of an empty MariaDB database of this test's own."""
+    with _disposable(servers.get("mariadb")) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _disposable(server: databases.Server) -> t.Iterator[str]:
+    url = server.create()
+    try:
+        yield url
+    finally:
+        server.drop(url)

@@ -1,0 +1,192 @@
+"""Let the watcher fail at every line at which it may, one after the other: the application never notices.
+
+The lines are not listed anywhere. A dry run finds those that the story reaches behind a guard, that is, below a
+"try" of the watcher's own whose handler catches Exception; then each of them raises once.
+"""
+
+import ast
+import collections
+import functools
+import sys
+import types
+import typing as t
+from pathlib import Path
+
+import prometheus_client
+import pytest
+
+import flask_sessionwatch
+from flask_sessionwatch import SessionWatch
+from flask_sessionwatch import extension
+from flask_sessionwatch.report.logs import logger
+from tests.conftest import Servers
+from tests.story import Story
+
+PACKAGE = Path(flask_sessionwatch.__file__).parent
+#: Files whose every line has to be survived.
+FRAGILE = {
+    str(PACKAGE / "observe" / name)
+    for name in ("recorder.py", "notice.py", "scopes.py", "ledger.py", "stack.py", "present.py")
+} | {str(path) for path in (PACKAGE / "rules").glob("*.py")}
+#: Errors per step of the story: the watcher endures ten, and then steps aside.
+ENDURED = 5
+
+Line: t.TypeAlias = "tuple[str, int]"
+
+
+class Provoked(Exception):
+    """What every line raises in its turn."""
+
+
+@functools.cache
+def guards(filename: str) -> dict[int, bool]:
+    """Map the lines of a file that lie below a try whose handler catches Exception to whether it counts among the ten."""
+    lines: dict[int, bool] = {}
+    idle: set[int] = set()
+    for node in ast.walk(ast.parse(Path(filename).read_text())):  # outer ones first
+        if isinstance(node, ast.Try):
+            for handler in node.handlers:
+                if isinstance(handler.type, ast.Name) and handler.type.id == "Exception":
+                    body = range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1)
+                    lines.update(dict.fromkeys(body, ".failed(" in ast.unparse(handler)))
+        if isinstance(node, (ast.Try, ast.Pass, ast.Continue, ast.Break)) or _is_bare_return(node):
+            idle.add(t.cast(ast.stmt, node).lineno)  # nothing runs there that could fail
+    return {number: counts for number, counts in lines.items() if number not in idle}
+
+
+def _is_bare_return(node: ast.AST) -> bool:
+    return isinstance(node, ast.Return) and isinstance(node.value, (ast.Constant, types.NoneType))
+
+
+def guard_of(frame: types.FrameType | None) -> bool | None:
+    """Say whether the guard around *frame* counts errors; None if they would come to the application."""
+    while frame is not None and frame.f_code.co_filename.startswith(str(PACKAGE)):
+        counts = guards(frame.f_code.co_filename).get(frame.f_lineno)
+        if counts is not None:
+            return counts
+        frame = frame.f_back
+    return None
+
+
+class Saboteur:
+    """Raises at lines of the watcher, each one once.
+
+    :param pending: the lines that have still to raise; None finds out which there are.
+    """
+
+    def __init__(self, pending: set[Line] | None) -> None:
+        self.pending = pending
+        self.found: set[Line] = set()
+        self.struck: list[Line] = []
+        self.to_be_counted = 0
+        self._struck_before = 0
+        self._before: t.Any = None
+
+    def __enter__(self) -> "Saboteur":
+        self._before = sys.gettrace(), sys.getprofile()
+        self.lurk()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        sys.setprofile(self._before[1])
+        sys.settrace(self._before[0])
+
+    def lurk(self) -> None:
+        """Wait for the lines of the next step."""
+        self._struck_before = len(self.struck)
+        sys.settrace(self._called)
+        sys.setprofile(self._profiled)
+
+    def _profiled(self, frame: types.FrameType, event: str, arg: object) -> None:
+        # Python stops tracing when a line has raised; the profiler's hook stays, and begins anew.
+        if event == "call" and sys.gettrace() is None and not self._is_spent:
+            sys.settrace(self._called)
+
+    @property
+    def _is_spent(self) -> bool:
+        return len(self.struck) - self._struck_before >= ENDURED
+
+    def _called(self, frame: types.FrameType, event: str, arg: object) -> t.Any:
+        return self._reached if frame.f_code.co_filename in FRAGILE and not self._is_spent else None
+
+    def _reached(self, frame: types.FrameType, event: str, arg: object) -> t.Any:
+        if event == "line":
+            line = frame.f_code.co_filename, frame.f_lineno
+            wanted = line not in self.found if self.pending is None else line in self.pending
+            guard = guard_of(frame) if wanted else None
+            if guard is not None:
+                self._strike(line, guard)
+        return self._reached
+
+    def _strike(self, line: Line, guard: bool) -> None:
+        if self.pending is None:
+            self.found.add(line)
+            return
+        self.pending.discard(line)
+        self.struck.append(line)
+        self.to_be_counted += guard
+        raise Provoked(f"{Path(line[0]).name}:{line[1]}")
+
+
+class Telling:
+    """One telling of the story, with a saboteur in it."""
+
+    def __init__(self, url: str, pending: set[Line] | None, process: extension.Process) -> None:
+        self.saboteur = Saboteur(pending)
+        self.errors = 0
+        self._ledger = process.ledger
+        story = Story(url)
+        story.app.config["SESSIONWATCH_TICK"] = 3600.0
+        story.app.config["SESSIONWATCH_MAX_COMMITS"] = 1
+        story.app.config["SESSIONWATCH_IDLE_IN_TRANSACTION"] = 0.0
+        story.app.config["SESSIONWATCH_LONG_CHECKOUT"] = 0.0
+        self.watch = SessionWatch(story.app, registry=prometheus_client.CollectorRegistry())
+        try:
+            with self.saboteur:
+                self.account = story.tell(self._between)
+            self.errors += self._ledger.internal_errors
+        finally:
+            self.watch.close()
+            story.close()
+
+    def _between(self) -> None:
+        self.watch.tick()
+        # Errors of earlier steps are forgiven, so that every step may have its share.
+        self.errors += self._ledger.internal_errors
+        self._ledger.internal_errors = 0
+        self.saboteur.lurk()
+
+
+@pytest.fixture
+def tell(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> t.Iterator[t.Callable[[set[Line] | None], Telling]]:
+    """Tell the story, each time in a runtime of its own."""
+    server = servers.get("sqlite")
+    url = server.create()
+    # pytest keeps every record, and with a traceback what its frames hold: sessions that are to be collected.
+    monkeypatch.setattr(logger, "disabled", True)
+
+    def tell(pending: set[Line] | None) -> Telling:
+        process = extension.Process()
+        monkeypatch.setattr(extension, "_process", process)
+        return Telling(url, pending, process)
+
+    yield tell
+    server.drop(url)
+
+
+def test_every_line(tell: t.Callable[[set[Line] | None], Telling], unwatched: list[str]) -> None:
+    """Whichever line fails: answers, exceptions, rows, pool counts and warnings are those of an unwatched run."""
+    pending = tell(None).saboteur.found
+    reached = collections.Counter(Path(filename).name for filename, _ in pending)
+    assert len(pending) > 300, f"the story reaches too little: {reached}"
+    while pending:
+        telling = tell(pending)
+        struck = [f"{Path(filename).name}:{number}" for filename, number in telling.saboteur.struck]
+        assert telling.account == unwatched, f"the application noticed a failure at {struck}"
+        assert telling.errors == telling.saboteur.to_be_counted, f"not every failure was counted: {struck}"
+        if not struck:
+            break
+    # A line may be out of reach since one before it has failed; a few, and never most of them.
+    assert len(pending) < 20

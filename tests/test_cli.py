@@ -1,0 +1,40 @@
+"""The command line."""
+
+import flask
+import flask.testing
+import pytest
+
+from flask_sessionwatch import DEFAULT_RULES
+from flask_sessionwatch import Rule
+from flask_sessionwatch import SessionWatch
+
+
+@pytest.fixture
+def runner(app: flask.Flask) -> flask.testing.FlaskCliRunner:
+    return app.test_cli_runner()
+
+
+@pytest.fixture
+def app() -> flask.Flask:
+    app = flask.Flask(__name__)
+    app.config["SESSIONWATCH_ENABLED"] = False
+    SessionWatch(app)
+    return app
+
+
+@pytest.mark.parametrize("rule", DEFAULT_RULES, ids=lambda rule: rule.code)
+def test_explain(runner: flask.testing.FlaskCliRunner, rule: Rule) -> None:
+    """Every rule is explained by its code and by its name, in any case, with its whole manual page."""
+    by_code = runner.invoke(args=["sessionwatch", "explain", rule.code.lower()])
+    by_name = runner.invoke(args=["sessionwatch", "explain", rule.name.upper()])
+    assert by_code.exit_code == by_name.exit_code == 0
+    assert by_code.output == by_name.output
+    assert rule.page in by_code.output
+    assert rule.hint in by_code.output
+
+
+def test_explain_unknown_rule(runner: flask.testing.FlaskCliRunner) -> None:
+    """A rule that does not exist is an error that names the nearest."""
+    result = runner.invoke(args=["sessionwatch", "explain", "leaked-conection"])
+    assert result.exit_code == 2
+    assert "There is no rule 'leaked-conection'. Did you mean 'SW101'?" in result.output

@@ -1,0 +1,187 @@
+"""What is written is what is so: rules, settings, metrics, and the snippets of README.md."""
+
+import ast
+import dataclasses
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+import flask
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client import Histogram
+
+from flask_sessionwatch import DEFAULT_RULES
+from flask_sessionwatch import SessionWatch
+from flask_sessionwatch.report.metrics import Metrics
+from flask_sessionwatch.settings import Settings
+from tests.web.test_prometheus import program
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    """Return the cells of the rows of tables that begin with *start*."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def snippets(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_rules_page_is_made_from_the_docstrings() -> None:
+    """docs/rules.md is what scripts/rule_pages.py makes of the rules as they are."""
+    made = runpy.run_path(str(ROOT / "scripts" / "rule_pages.py"))["render"]()
+    assert made == page("rules.md"), "run: python scripts/rule_pages.py"
+
+
+def test_examples_of_rules_are_python() -> None:
+    """Every example and its repair can be read by Python, apart from where it is cut out."""
+    for code in snippets(page("rules.md"), "python"):
+        whole = (
+            re.sub(r"^(\s*)except", r"\1try:\n\1    pass\n\1except", code)
+            if code.startswith("except")
+            else code
+        )
+        ast.parse(f"def example():\n{re.sub('^', '    ', whole, flags=re.MULTILINE)}")
+
+
+def test_readme_lists_the_rules() -> None:
+    """README.md names every rule with the first sentence of its manual page, and no other."""
+    told = [tuple(row) for row in rows(README, "SW")]
+    assert [(rule.code, rule.name, rule.page.partition("\n")[0]) for rule in DEFAULT_RULES] == told
+
+
+def test_changelog_names_the_rules() -> None:
+    """CHANGELOG.md names every rule."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased = re.sub(r"\s+", " ", changelog.partition("## [Unreleased]")[2])
+    missing = [rule.code for rule in DEFAULT_RULES if f"{rule.code} {rule.name}" not in unreleased]
+    assert missing == []
+
+
+def test_settings_page() -> None:
+    """docs/settings.md has every setting with its default."""
+    told = {
+        key: ast.literal_eval(default.strip("`"))
+        for key, default, _ in rows(page("settings.md"), "SESSIONWATCH_")
+    }
+    defaults = {
+        f"SESSIONWATCH_{each.name.rstrip('_').upper()}": each.default for each in dataclasses.fields(Settings)
+    }
+    assert defaults == told
+
+
+def test_readme_settings() -> None:
+    """README.md lists the settings that do something, with the same defaults."""
+    without_effect = {"long_transaction", "max_checkouts", "max_identity_map", "store"}
+    defaults = {
+        f"SESSIONWATCH_{each.name.rstrip('_').upper()}": str(each.default)
+        for each in dataclasses.fields(Settings)
+        if each.name not in without_effect
+    }
+    assert defaults == {key: default for key, default, _ in rows(README, "SESSIONWATCH_")}
+
+
+def test_metrics_page() -> None:
+    """docs/metrics.md has every metric with its type and its labels, and no other."""
+    metrics = Metrics(CollectorRegistry())
+    exist = set()
+    for metric in [*metrics._metrics.values(), metrics._oldest]:
+        kind = "histogram" if isinstance(metric, Histogram) else metric._type
+        name = f"{metric._name}_total" if kind == "counter" else metric._name
+        exist.add((name, kind, ", ".join(metric._labelnames)))
+    told = {(name, kind, labels) for name, kind, labels, _ in rows(page("metrics.md"), "sessionwatch_")}
+    assert exist == told
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_names_exist(path: Path) -> None:
+    """Every metric, setting and rule that a page mentions exists."""
+    text = path.read_text(encoding="utf-8")
+    metrics = {name for name, *_ in rows(page("metrics.md"), "sessionwatch_")}
+    assert set(re.findall(r"\bsessionwatch_[a-z_]+", text)) - {"sessionwatch_"} <= metrics
+    settings = {f"SESSIONWATCH_{each.name.rstrip('_').upper()}" for each in dataclasses.fields(Settings)}
+    assert set(re.findall(r"SESSIONWATCH_[A-Z_]*[A-Z]", text)) <= settings
+    assert set(re.findall(r"\bSW\d{3}\b", text)) <= {rule.code for rule in DEFAULT_RULES}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every relative link leads to a file, and its anchor to a heading."""
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings]
+
+
+def test_python_of_the_readme() -> None:
+    """The lines that switch the watch on work as they stand."""
+    (code,) = snippets(README, "python")
+    names: dict[str, object] = {"app": flask.Flask("watched")}
+    exec(code, names)  # noqa: S102, a snippet of our own
+    watch = names["watch"]
+    assert isinstance(watch, SessionWatch)
+    watch.close()
+
+
+def test_python_of_the_settings() -> None:
+    """So do those that give a rule an option of its own."""
+    (code,) = snippets(page("settings.md"), "python")
+    names: dict[str, object] = {"app": flask.Flask("watched")}
+    exec(code, names)  # noqa: S102, a snippet of our own
+    watch = names["watch"]
+    assert isinstance(watch, SessionWatch)
+    watch.close()
+
+
+def test_prometheus_takes_the_readme(tmp_path: Path) -> None:
+    """Prometheus takes the scrape configuration and the alert rule as they stand."""
+    promtool = program("promtool")
+    scrape, rules = snippets(README, "yaml")
+    (tmp_path / "prometheus.yml").write_text(scrape)
+    (tmp_path / "rules.yml").write_text(rules)
+    (tmp_path / "sessionwatch.token").write_text("a long random value")
+    for command in (["config", "prometheus.yml"], ["rules", "rules.yml"]):
+        done = subprocess.run(
+            [promtool, "check", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alert_fires(tmp_path: Path) -> None:
+    """The alert of README.md fires when a session has been leaked for a minute, and not before."""
+    promtool = program("promtool")
+    (tmp_path / "rules.yml").write_text(snippets(README, "yaml")[1])
+    (tmp_path / "test.yml").write_text("""
+rule_files: [rules.yml]
+evaluation_interval: 15s
+tests:
+  - interval: 15s
+    input_series:
+      - series: sessionwatch_leaked_sessions{instance="shop:8000"}
+        values: 0 2x9
+    alert_rule_test:
+      - eval_time: 45s
+        alertname: LeakedSessions
+      - eval_time: 90s
+        alertname: LeakedSessions
+        exp_alerts:
+          - exp_labels: {severity: warning, instance: "shop:8000"}
+            exp_annotations: {summary: "shop:8000 holds 2 leaked sessions."}
+""")
+    done = subprocess.run(
+        [promtool, "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
