@@ -14,6 +14,9 @@ from dataclasses import fields
 
 PREFIX = "SESSIONWATCH_"
 
+#: What an environment variable says for no.
+FALSE_WORDS = ("", "0", "false", "no", "off")
+
 
 class ConfigError(ValueError):
     """A SESSIONWATCH_* setting is unknown or has a value that makes no sense."""
@@ -117,7 +120,7 @@ def _parsed_bool(key: str, text: str) -> bool:
     lowered = text.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
         return True
-    if lowered in ("", "0", "false", "no", "off"):
+    if lowered in FALSE_WORDS:
         return False
     raise ConfigError(f"'{key}' is {text!r}; it takes true or false.")
 

@@ -32,7 +32,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Holder:
     """A thread that uses sessions, remembered for as long as a record names it."""
 
-    __slots__ = ("checkouts", "ident", "latest", "opening", "thread")
+    __slots__ = ("__weakref__", "checkouts", "ident", "latest", "opening", "scope", "thread")
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
@@ -41,6 +41,8 @@ class Holder:
         self.opening: Transaction | None = None
         #: The check-out this thread used last, until it is returned.
         self.latest: Checkout | None = None
+        #: The request this thread served last, which may be over.
+        self.scope: Scope | None = None
         #: What this thread has checked out outside of any scope.
         self.checkouts: set[Checkout] = set()
 
@@ -261,8 +263,6 @@ class Scope:
     error: str | None = None
     #: Whether the answer has a length, so that its body is no open stream.
     measured = False
-    #: Whether a streamed body was dropped without ``close()``.
-    abandoned = False
     environ: dict[str, t.Any] | None = None
     start_response: t.Any = None
     method = ""
@@ -320,14 +320,6 @@ class Scope:
         """Whether its caller was told that all went well."""
         return self.error is None and (self.status is None or self.status < 400)
 
-    def encloses(self, other: Scope | None) -> bool:
-        """Whether *other* is this scope or lies inside it."""
-        while other is not None:
-            if other is self:
-                return True
-            other = other.parent
-        return False
-
 
 def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, holder: Holder) -> Scope:
     """Make a scope that is no request; the middleware makes those itself."""
@@ -380,6 +372,8 @@ class Ledger:
         self.transactions: dict[int, Transaction] = {}
         #: Scopes that are open; only those that may outlive their thread's attention are kept here.
         self.scopes: set[Scope] = set()
+        #: Every thread that has used a session or served a request, for as long as it lives.
+        self.holders: set[weakref.ref[Holder]] = set()
         #: Who waits for a connection: thread ident -> (engine, since when).
         self.acquiring: dict[int, tuple[t.Any, float]] = {}
         #: What happened outside of an open scope, to be judged at the next tick.
@@ -402,6 +396,22 @@ class Ledger:
             self.closed,
         ):
             live.clear()
+
+    def new_holder(self) -> Holder:
+        """Make the record of the calling thread."""
+        holder = Holder()
+        self.holders.add(weakref.ref(holder, self.holders.discard))
+        return holder
+
+    def lender_of(self, session: t.Any) -> Scope | None:
+        """Return the open request that used *session* before, and has lent it to the calling thread."""
+        for ref in self.holders.copy():
+            holder = ref()
+            scope = None if holder is None else holder.scope
+            last = None if scope is None or scope.ended else scope.last_transaction
+            if last is not None and last.session() is session:
+                return scope
+        return None
 
     def happened(self, incident: Incident) -> None:
         """File *incident* with its scope, or for the next tick where that is over or unknown."""

@@ -8,8 +8,8 @@ healthy request never does is told to the :class:`~.notice.Noticer`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
 import sys
 import threading
 import typing as t
@@ -21,8 +21,10 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 from sqlalchemy import pool as sa_pool
 
+from .engines import KEY
+from .engines import Engines
+from .engines import pooled_of
 from .ledger import Checkout
-from .ledger import EngineInfo
 from .ledger import Holder
 from .ledger import Incident
 from .ledger import Ledger
@@ -35,7 +37,6 @@ from .notice import Noticer
 from .notice import writes
 from .stack import Stack
 
-KEY = "flask_sessionwatch"
 ERRORS_ENDURED = 10
 _UNHEARD_AFTER = 10.0
 
@@ -63,16 +64,14 @@ class Recorder:
         self.active = False
         #: Finds the scope of work that runs outside of any request; set by the layer that knows Flask.
         self.find_scope: t.Callable[[], Scope | None] = lambda: None
-        #: Names an engine by its bind key, or answers None.
-        self.name_engine: t.Callable[[t.Any], str | None] = lambda engine: None
         self.local = threading.local()
+        self.engines = Engines(ledger, self.holder)
         self.notice = Noticer(ledger, self.holder, self.scope)
         self._attached = False
         self._hears_resets = False
         self._raw_connection: t.Any = None
         #: The function that stands for Engine.raw_connection.
         self.wrapper: t.Any = None
-        self._ignored: weakref.WeakSet[t.Any] = weakref.WeakSet()
 
     # Attaching
 
@@ -182,7 +181,7 @@ class Recorder:
             known: Holder = self.local.holder
             return known
         except AttributeError:
-            holder = self.local.holder = Holder()
+            holder = self.local.holder = self.ledger.new_holder()
             return holder
 
     def scope(self) -> Scope | None:
@@ -207,7 +206,7 @@ class Recorder:
         if not self.active:
             return
         try:
-            pooled = connection_record.record_info[KEY] = self._new_pooled(None)
+            pooled = connection_record.record_info[KEY] = self.engines.connected()
             began_at = getattr(self.local, "connecting_at", None)
             if began_at is not None:
                 self.local.connecting_at = None
@@ -224,7 +223,7 @@ class Recorder:
         try:
             pooled = connection_record.record_info.get(KEY)
             if pooled is None or not pooled.settled:
-                pooled = self._settle(connection_record, connection_proxy, pooled)
+                pooled = self.engines.settle(connection_record, connection_proxy, pooled)
                 if pooled is None:
                     return
             try:
@@ -266,48 +265,6 @@ class Recorder:
                 scope.held_peak = count
         except Exception:
             self.failed("checkout")
-
-    def _settle(self, record: t.Any, proxy: t.Any, pooled: Pooled | None) -> Pooled | None:
-        """Recognise a connection that was opened before the watch, and name its engine; None if it is ignored."""
-        if pooled is None:
-            pooled = record.record_info[KEY] = self._new_pooled(getattr(proxy, "_pool", None))
-        acquired = self.ledger.acquiring.get(self.holder().ident)
-        if acquired is not None and not pooled.engine.named:
-            self._name(pooled.engine, acquired[0])
-        if pooled.engine.ignored:
-            return None
-        pooled.settled = pooled.engine.named
-        return pooled
-
-    def _new_pooled(self, pool: t.Any) -> Pooled:
-        acquired = self.ledger.acquiring.get(self.holder().ident)
-        engine = acquired[0] if acquired is not None else None
-        return Pooled(self.engine_info(engine, pool), os.getpid())
-
-    def engine_info(self, engine: t.Any, pool: t.Any = None) -> EngineInfo:
-        """Return what the ledger knows of *engine*, or of *pool* where only that is known."""
-        pool = engine.pool if engine is not None else pool
-        engines = self.ledger.engines
-        info = engines.get(id(pool))
-        if info is None or info.pool is not pool:
-            info = engines[id(pool)] = EngineInfo(_url_name(engine), _dialect_name(engine), pool, named=False)
-            info.ignored = engine in self._ignored
-        if not info.named and engine is not None:
-            self._name(info, engine)
-        return info
-
-    def ignore(self, engine: t.Any) -> None:
-        """Watch neither *engine*'s pool nor the ones that follow it when it is disposed of."""
-        self._ignored.add(engine)
-        self.engine_info(engine).ignored = True
-
-    def _name(self, info: EngineInfo, engine: t.Any) -> None:
-        name = self.name_engine(engine)
-        if name is not None:
-            info.name, info.named = name, True
-        elif not info.dialect:
-            info.name = _url_name(engine)
-        info.dialect = info.dialect or _dialect_name(engine)
 
     def on_checkin(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
         """Take a check-out off the ledger; one whose proxy is dead was returned by the collector."""
@@ -451,9 +408,8 @@ class Recorder:
 
     def _checkout_of(self, connection: t.Any, holder: Holder) -> Checkout | None:
         """Find the check-out behind *connection*, which is not the one this thread used last."""
-        info = connection.connection.record_info
-        pooled = None if info is None else info.get(KEY)
-        checkout: Checkout | None = None if pooled is None else pooled.checkout
+        pooled = pooled_of(connection)
+        checkout = None if pooled is None else pooled.checkout
         if checkout is None:
             return None
         checkout.connection_id = id(connection)
@@ -497,8 +453,7 @@ class Recorder:
             if connection is None or context.is_disconnect:
                 return
             if isinstance(context.sqlalchemy_exception, sa_exc.DBAPIError):
-                info = connection.connection.record_info
-                pooled = None if info is None else info.get(KEY)
+                pooled = pooled_of(connection)
                 if pooled is not None and pooled.checkout is not None:
                     self.notice.failure(pooled.checkout, connection, context, sys._getframe(1))
         except Exception:
@@ -523,6 +478,8 @@ class Recorder:
             scope = current_scope.get()
             if scope is None or scope.ended:
                 scope = self.find_scope()
+            if scope is None:
+                scope = self.ledger.lender_of(session)
             begun = Transaction()
             begun.session = weakref.ref(session)
             begun.session_id = key = id(session)
@@ -557,7 +514,7 @@ class Recorder:
             elif checkout is None or checkout.transaction is not begun:
                 begun.external = not begun.checkouts
         except Exception:
-            self.failed("after_begin")
+            self._lose_track(session, "after_begin")
 
     def on_commit(self, session: t.Any) -> None:
         """Count a commit; the release of a savepoint is none."""
@@ -578,7 +535,7 @@ class Recorder:
                 if scope is not None:
                     self.notice.commit(scope, sys._getframe(1))
         except Exception:
-            self.failed("after_commit")
+            self._lose_track(session, "after_commit")
 
     def on_rollback(self, session: t.Any) -> None:
         """Note a rollback. One that comes after the answer was built throws away what was promised."""
@@ -595,7 +552,7 @@ class Recorder:
             if begun.cursor is not None and begun.scope is not None and begun.scope.status is not None:
                 self.notice.late_rollback(begun)
         except Exception:
-            self.failed("after_rollback")
+            self._lose_track(session, "after_rollback")
 
     def on_transaction_end(self, session: t.Any, transaction: t.Any) -> None:
         """Take a Session's root transaction off the ledger."""
@@ -618,7 +575,15 @@ class Recorder:
                 begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
             self._end(begun)
         except Exception:
-            self.failed("after_transaction_end")
+            self._lose_track(session, "after_transaction_end")
+
+    def _lose_track(self, session: t.Any, where: str) -> None:
+        """Drop a transaction whose record is no longer true, so that nobody is accused by it."""
+        self.failed(where)
+        with contextlib.suppress(Exception):
+            lost = self.ledger.transactions.pop(id(session), None)
+            if lost is not None and lost.scope is not None:
+                lost.scope.transactions.discard(lost)
 
     def _end(self, transaction: Transaction) -> None:
         # A connection is returned right before its transaction ends; the time is known then.
@@ -659,7 +624,7 @@ class Recorder:
     def on_pool_timeout(self, engine: t.Any, error: BaseException) -> None:
         """Write down who holds the pool's connections, also into *error* itself."""
         try:
-            info = self.engine_info(engine)
+            info = self.engines.info(engine)
             if not info.ignored:
                 self.notice.pool_timeout(info, error, sys._getframe(2))
         except Exception:
@@ -681,7 +646,7 @@ class Recorder:
         """Enter a check-out that was made before the recorder was attached."""
         if record is None or proxy is None:
             return
-        pooled = self._settle(record, proxy, record.record_info.get(KEY))
+        pooled = self.engines.settle(record, proxy, record.record_info.get(KEY))
         if pooled is None:
             return
         checkout = Checkout()
@@ -711,15 +676,3 @@ class Recorder:
 
 def _ref_to(transaction: t.Any) -> weakref.ref[t.Any] | None:
     return None if transaction is None else weakref.ref(transaction)
-
-
-def _url_name(engine: t.Any) -> str:
-    """Name an engine that nobody named: by its database, never by its user or password."""
-    if engine is None:
-        return "unknown"
-    database = engine.url.database
-    return os.path.basename(database) if database else str(engine.dialect.name)
-
-
-def _dialect_name(engine: t.Any) -> str:
-    return "" if engine is None else str(engine.dialect.name)

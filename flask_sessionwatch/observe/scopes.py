@@ -7,13 +7,11 @@ import functools
 import sys
 import typing as t
 import weakref
-from collections.abc import Iterable
 from collections.abc import Iterator
 
 import click
 import flask
 import flask.globals
-from werkzeug.exceptions import HTTPException
 
 from .ledger import Incident
 from .ledger import Ledger
@@ -22,13 +20,6 @@ from .ledger import Transaction
 from .ledger import current_scope
 from .ledger import new_scope
 from .recorder import Recorder
-
-if t.TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
-    from _typeshed.wsgi import WSGIApplication
-    from _typeshed.wsgi import WSGIEnvironment
-
-F = t.TypeVar("F", bound=t.Callable[..., t.Any])
 
 
 class Judge(t.Protocol):
@@ -65,7 +56,7 @@ class Scopes:
         self.awake = False
         self.wake: t.Callable[[], None] = lambda: None
         recorder.find_scope = self.of_context
-        recorder.name_engine = bind_key_of
+        recorder.engines.bind_key = bind_key_of
 
     def end(self, scope: Scope) -> None:
         """Close *scope*; whatever it leaves behind is judged or handed to the scope around it.
@@ -150,6 +141,17 @@ class Scopes:
             self.ledger.happened(
                 Incident("adopted", transaction.stack, holder, scope, transaction, **details)
             )
+
+    def note_exception(self, error: BaseException) -> None:
+        """Remember that an exception left the view, whatever an error handler makes of it."""
+        try:
+            scope = current_scope.get()
+            if scope is not None and not scope.ended:
+                scope.note_rule()
+                scope.error = type(error).__name__
+            self.recorder.on_application_error(error)
+        except Exception:
+            self.recorder.failed("an exception of the application")
 
     # App contexts
 
@@ -252,15 +254,6 @@ def _command_or_context() -> tuple[str, str]:
     return "command", f"flask {command.info_name or command.command.name}"
 
 
-def url_rule_of(app: flask.Flask, environ: WSGIEnvironment) -> t.Any:
-    """Match the URL of *environ* again, for a request that a BaseException cut short."""
-    try:
-        rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)
-        return rule
-    except HTTPException:
-        return None
-
-
 def bind_key_of(engine: t.Any) -> str | None:
     """Name an engine by its Flask-SQLAlchemy bind key; ``None`` where no app context tells."""
     if not flask.has_app_context():
@@ -271,168 +264,3 @@ def bind_key_of(engine: t.Any) -> str | None:
         if each is engine or each.pool is engine.pool:
             return key or "default"
     return None
-
-
-class Middleware:
-    """The WSGI middleware that makes every request a scope.
-
-    :param application: the wrapped ``app.wsgi_app``.
-    :param web: what answers below *prefix*, in front of the application and not watched.
-    :param prefix: the path, such as ``/_sessionwatch``.
-    :param scopes: the process's scopes.
-    :param owner: the watch that judges these requests.
-    :param rule_of: finds the URL rule of a request that ended without Flask having named it.
-    """
-
-    def __init__(
-        self,
-        application: WSGIApplication,
-        web: WSGIApplication,
-        prefix: str,
-        scopes: Scopes,
-        owner: Judge,
-        rule_of: t.Callable[[WSGIEnvironment], t.Any],
-    ) -> None:
-        self.application = application
-        self.web = web
-        self.prefix = prefix
-        self.scopes = scopes
-        self.owner = owner
-        self.rule_of = rule_of
-        self._local = scopes.recorder.local
-
-    def __call__(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        owner = self.owner
-        if environ.get("PATH_INFO", "").startswith(self.prefix) and self._is_own(environ):
-            return self.web(environ, start_response)
-        if not owner.watching:
-            return self.application(environ, start_response)
-        try:
-            if not self.scopes.awake:
-                self.scopes.wake()
-            scope = Scope()
-            scope.owner = owner
-            scope.environ = environ
-            scope.start_response = start_response
-            scope.transactions = set()
-            scope.checkouts = set()
-            parent = current_scope.get()
-            if parent is not None and not parent.ended:
-                scope.parent = parent
-            try:
-                holder = self._local.holder
-            except AttributeError:
-                holder = self.scopes.recorder.holder()
-            scope.holder = holder
-            # What this thread used last belongs to earlier work: if it is used again, that is to be looked at.
-            holder.latest = None
-        except Exception:
-            self.scopes.recorder.failed("the beginning of a request")
-            return self.application(environ, start_response)
-        token = current_scope.set(scope)
-        try:
-            body = self.application(environ, scope)
-        except BaseException as error:
-            current_scope.reset(token)
-            self._failed(scope, error)
-            raise
-        current_scope.reset(token)
-        if scope.measured and not scope.transactions and not scope.checkouts:
-            # Nothing is open and the length is known: a generator that still sends needs no watching.
-            if scope.incidents is None and scope.commits < 2 and not owner.ears:
-                scope.ended = True
-                scope.environ = scope.start_response = None
-                ledger = self.scopes.ledger
-                ledger.serving = True
-                ledger.closed.append(scope)
-            else:
-                self.end(scope)
-            return body
-        if _is_whole(body, environ) or (scope.measured and _is_sequence(body)):
-            self.end(scope)
-            return body
-        return Body(body, scope, self)
-
-    def _failed(self, scope: Scope, error: BaseException) -> None:
-        scope.error = type(error).__name__
-        token = current_scope.set(scope)
-        try:
-            self.scopes.recorder.on_application_error(error)
-        finally:
-            current_scope.reset(token)
-        if scope.rule is None and scope.environ is not None:
-            scope.note_rule()
-            scope.rule = self.rule_of(scope.environ)
-        self.end(scope)
-
-    def _is_own(self, environ: WSGIEnvironment) -> bool:
-        """Whether a path that begins with the prefix is the watch's, and not one that is merely alike."""
-        rest = environ["PATH_INFO"][len(self.prefix) :]
-        return self.owner.active and (not rest or rest[0] == "/")
-
-    def end(self, scope: Scope) -> None:
-        """End the scope of a request."""
-        self.scopes.ledger.serving = True
-        self.scopes.end(scope)
-
-
-def _is_whole(body: object, environ: WSGIEnvironment) -> bool:
-    """Whether *body* must reach the server untouched: a complete one, or a file the server sends itself."""
-    wrapper = environ.get("wsgi.file_wrapper")
-    return isinstance(body, (list, tuple)) or (isinstance(wrapper, type) and isinstance(body, wrapper))
-
-
-def _is_sequence(body: object) -> bool:
-    """Whether *body* only hands out a list that Werkzeug's response holds, and runs no code of the application."""
-    try:
-        encoder = body._next.args[0]  # type: ignore[attr-defined]
-        return isinstance(encoder.gi_frame.f_locals["iterable"], (list, tuple))
-    except Exception:  # some other body: it may be a stream
-        return False
-
-
-class Body:
-    """A streamed body, whose scope lasts until the server calls ``close()``."""
-
-    def __init__(self, body: Iterable[bytes], scope: Scope, middleware: Middleware) -> None:
-        self._body = body
-        self._next = iter(body).__next__
-        self._scope = scope
-        self._middleware = middleware
-
-    def __iter__(self) -> Body:
-        return self
-
-    def __next__(self) -> bytes:
-        token = current_scope.set(self._scope)
-        try:
-            return self._next()
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self._scope.error = type(error).__name__
-            raise
-        finally:
-            current_scope.reset(token)
-
-    def close(self) -> None:
-        """Close the wrapped body, then end the scope."""
-        token = current_scope.set(self._scope)
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            current_scope.reset(token)
-            self._middleware.end(self._scope)
-
-    def __del__(self) -> None:
-        scope = getattr(self, "_scope", None)
-        if scope is None or scope.ended:
-            return
-        # The server dropped the body without close(). Its frames go first, as they would have without us.
-        scope.abandoned = True
-        del self._next, self._body
-        self._middleware.end(scope)

@@ -15,6 +15,7 @@ import weakref
 from sqlalchemy import event
 from sqlalchemy import pool as sa_pool
 
+from ..settings import FALSE_WORDS
 from .ledger import Holder
 from .ledger import clock
 from .stack import Stack
@@ -45,7 +46,7 @@ class Startup:
 
     def listen(self) -> None:
         """Start to listen, unless the environment says that nothing is to be watched."""
-        if os.environ.get("SESSIONWATCH_ENABLED", "1").strip().lower() not in ("", "0", "false", "no", "off"):
+        if os.environ.get("SESSIONWATCH_ENABLED", "1").strip().lower() not in FALSE_WORDS:
             for name, listener in self._listeners():
                 event.listen(sa_pool.Pool, name, listener)
             self._listening = True

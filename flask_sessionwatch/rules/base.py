@@ -170,6 +170,9 @@ def confirmed(record: Record, moment: Moment, *, suspect: bool) -> bool:
 
 def is_left_behind(checkout: Checkout, moment: Moment) -> bool:
     """Whether nobody who could return *checkout* is left: its thread is over, or has long moved on."""
+    scope = checkout.scope or (checkout.transaction and checkout.transaction.scope)
+    if scope and not scope.ended and scope.holder.is_alive:
+        return False
     if not checkout.user.is_alive and not checkout.holder.is_alive:
         return True
     # A thread of a pool goes idle after its job; the main thread may hold a session for a whole script or test.

@@ -8,6 +8,7 @@ import pytest
 from flask_sessionwatch import Rule
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
+from flask_sessionwatch.process import Process
 from flask_sessionwatch.report.dispatcher import Sink
 from tests.story import Story
 
@@ -50,9 +51,9 @@ class Watched:
 
 
 @pytest.fixture(autouse=True)
-def own_process(monkeypatch: pytest.MonkeyPatch) -> extension.Process:
+def own_process(monkeypatch: pytest.MonkeyPatch) -> Process:
     """A runtime as a fresh process would have it."""
-    process = extension.Process()
+    process = Process()
     monkeypatch.setattr(extension, "_process", process)
     return process
 

@@ -18,6 +18,7 @@ import pytest
 import flask_sessionwatch
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
+from flask_sessionwatch.process import Process
 from flask_sessionwatch.report.logs import logger
 from tests.conftest import Servers
 from tests.story import Story
@@ -131,7 +132,7 @@ class Saboteur:
 class Telling:
     """One telling of the story, with a saboteur in it."""
 
-    def __init__(self, url: str, pending: set[Line] | None, process: extension.Process) -> None:
+    def __init__(self, url: str, pending: set[Line] | None, process: Process) -> None:
         self.saboteur = Saboteur(pending)
         self.errors = 0
         self._ledger = process.ledger
@@ -168,7 +169,7 @@ def tell(
     monkeypatch.setattr(logger, "disabled", True)
 
     def tell(pending: set[Line] | None) -> Telling:
-        process = extension.Process()
+        process = Process()
         monkeypatch.setattr(extension, "_process", process)
         return Telling(url, pending, process)
 

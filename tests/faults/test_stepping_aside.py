@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from flask_sessionwatch import extension
+from flask_sessionwatch.process import Process
 from tests.faults.conftest import Watched
 from tests.rules.conftest import until
 from tests.story import Page
 
 
 @pytest.fixture
-def broken(own_process: extension.Process, monkeypatch: pytest.MonkeyPatch) -> t.Callable[[], None]:
+def broken(own_process: Process, monkeypatch: pytest.MonkeyPatch) -> t.Callable[[], None]:
     """Break what every check-out needs, from now on."""
 
     def fail(*args: object) -> t.NoReturn:
@@ -63,7 +63,7 @@ def test_errors_are_counted_to_the_last(watched: Watched, broken: t.Callable[[],
 
 def test_nine_errors(
     watched: Watched,
-    own_process: extension.Process,
+    own_process: Process,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -111,7 +111,7 @@ def test_nothing_false_afterwards(watched: Watched, broken: t.Callable[[], None]
 
 
 def test_errors_in_the_middle_of_a_request(
-    watched: Watched, own_process: extension.Process, caplog: pytest.LogCaptureFixture
+    watched: Watched, own_process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A request during which the recorder steps aside is not judged by what was heard before."""
     watched.begin()
@@ -181,7 +181,7 @@ def test_thread_that_cannot_start(
 
 def test_tick_that_raises(
     watched: Watched,
-    own_process: extension.Process,
+    own_process: Process,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -204,7 +204,7 @@ def test_tick_that_raises(
 
 
 def test_metrics_that_raise(
-    watched: Watched, unwatched: list[str], own_process: extension.Process, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, unwatched: list[str], own_process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Metrics that cannot be counted disturb neither the application, nor what is told, nor close()."""
 

@@ -592,9 +592,6 @@ def test_session_lent_to_a_thread(any_world: World) -> None:
     assert any_world.heard == []
 
 
-@pytest.mark.xfail(
-    reason="a thread without a scope begins the transaction, and nothing leads back to the request"
-)
 def test_transaction_begun_by_a_lent_thread(any_world: World) -> None:
     """SW201: it is healthy even if the thread began the transaction that the request then uses and ends."""
 

@@ -1,0 +1,230 @@
+"""The WSGI middleware: a request is a scope from its first line to the last byte of its body."""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+from collections.abc import Iterable
+
+import flask
+from werkzeug.exceptions import HTTPException
+
+from .ledger import Scope
+from .ledger import current_scope
+from .scopes import Judge
+from .scopes import Scopes
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+def hook_in(app: flask.Flask, pages: WSGIApplication, prefix: str, scopes: Scopes, owner: Judge) -> None:
+    """Make every request of *app* a scope, and serve *pages* below *prefix*."""
+    rule_of = functools.partial(_url_rule_of, app)
+    middleware = Middleware(app.wsgi_app, pages, prefix, scopes, owner, rule_of)
+    app.wsgi_app = middleware  # type: ignore[method-assign]
+    # An exception that an error handler turns into an answer is seen nowhere else.
+    handler = functools.partial(_handle_user_exception, scopes, owner, app.handle_user_exception)
+    app.handle_user_exception = handler  # type: ignore[method-assign]
+
+
+def _handle_user_exception(
+    scopes: Scopes, owner: Judge, original: t.Callable[..., t.Any], *args: t.Any
+) -> t.Any:
+    """See every exception that leaves a view, also one that an error handler turns into an answer."""
+    if owner.watching:
+        scopes.note_exception(args[-1])
+    return original(*args)
+
+
+def unhook(app: flask.Flask, owner: Judge) -> None:
+    """Take our hooks off *app*; one that somebody has wrapped in turn stays, and passes everything through."""
+    middleware: t.Any = app.wsgi_app
+    if isinstance(middleware, Middleware) and middleware.owner is owner:
+        _restore(app, "wsgi_app", middleware.application)
+    handler: t.Any = app.handle_user_exception
+    if isinstance(handler, functools.partial) and handler.args[1:2] == (owner,):
+        _restore(app, "handle_user_exception", handler.args[2])
+
+
+def _restore(app: flask.Flask, name: str, original: t.Any) -> None:
+    if getattr(original, "__func__", None) is getattr(type(app), name):
+        vars(app).pop(name, None)
+    else:
+        setattr(app, name, original)
+
+
+def _url_rule_of(app: flask.Flask, environ: WSGIEnvironment) -> t.Any:
+    """Match the URL of *environ* again, for a request that a BaseException cut short."""
+    try:
+        rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)
+        return rule
+    except HTTPException:
+        return None
+
+
+class Middleware:
+    """The WSGI middleware that makes every request a scope.
+
+    :param application: the wrapped ``app.wsgi_app``.
+    :param web: what answers below *prefix*, in front of the application and not watched.
+    :param prefix: the path, such as ``/_sessionwatch``.
+    :param scopes: the process's scopes.
+    :param owner: the watch that judges these requests.
+    :param rule_of: finds the URL rule of a request that ended without Flask having named it.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        web: WSGIApplication,
+        prefix: str,
+        scopes: Scopes,
+        owner: Judge,
+        rule_of: t.Callable[[WSGIEnvironment], t.Any],
+    ) -> None:
+        self.application = application
+        self.web = web
+        self.prefix = prefix
+        self.scopes = scopes
+        self.owner = owner
+        self.rule_of = rule_of
+        self._local = scopes.recorder.local
+
+    def __call__(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        owner = self.owner
+        if environ.get("PATH_INFO", "").startswith(self.prefix) and self._is_own(environ):
+            return self.web(environ, start_response)
+        if not owner.watching:
+            return self.application(environ, start_response)
+        try:
+            if not self.scopes.awake:
+                self.scopes.wake()
+            scope = Scope()
+            scope.owner = owner
+            scope.environ = environ
+            scope.start_response = start_response
+            scope.transactions = set()
+            scope.checkouts = set()
+            parent = current_scope.get()
+            if parent is not None and not parent.ended:
+                scope.parent = parent
+            try:
+                holder = self._local.holder
+            except AttributeError:
+                holder = self.scopes.recorder.holder()
+            scope.holder = holder
+            holder.scope = scope
+            # What this thread used last belongs to earlier work: if it is used again, that is to be looked at.
+            holder.latest = None
+        except Exception:
+            self.scopes.recorder.failed("the beginning of a request")
+            return self.application(environ, start_response)
+        token = current_scope.set(scope)
+        try:
+            body = self.application(environ, scope)
+        except BaseException as error:
+            current_scope.reset(token)
+            self._failed(scope, error)
+            raise
+        current_scope.reset(token)
+        if scope.measured and not scope.transactions and not scope.checkouts:
+            # Nothing is open and the length is known: a generator that still sends needs no watching.
+            if scope.incidents is None and scope.commits < 2 and not owner.ears:
+                scope.ended = True
+                scope.environ = scope.start_response = None
+                ledger = self.scopes.ledger
+                ledger.serving = True
+                ledger.closed.append(scope)
+            else:
+                self.end(scope)
+            return body
+        if _is_whole(body, environ) or (scope.measured and _is_sequence(body)):
+            self.end(scope)
+            return body
+        return Body(body, scope, self)
+
+    def _failed(self, scope: Scope, error: BaseException) -> None:
+        scope.error = type(error).__name__
+        token = current_scope.set(scope)
+        try:
+            self.scopes.recorder.on_application_error(error)
+        finally:
+            current_scope.reset(token)
+        if scope.rule is None and scope.environ is not None:
+            scope.note_rule()
+            scope.rule = self.rule_of(scope.environ)
+        self.end(scope)
+
+    def _is_own(self, environ: WSGIEnvironment) -> bool:
+        """Whether a path that begins with the prefix is the watch's, and not one that is merely alike."""
+        rest = environ["PATH_INFO"][len(self.prefix) :]
+        return self.owner.active and (not rest or rest[0] == "/")
+
+    def end(self, scope: Scope) -> None:
+        """End the scope of a request."""
+        self.scopes.ledger.serving = True
+        self.scopes.end(scope)
+
+
+def _is_whole(body: object, environ: WSGIEnvironment) -> bool:
+    """Whether *body* must reach the server untouched: a complete one, or a file the server sends itself."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(body, (list, tuple)) or (isinstance(wrapper, type) and isinstance(body, wrapper))
+
+
+def _is_sequence(body: object) -> bool:
+    """Whether *body* only hands out a list that Werkzeug's response holds, and runs no code of the application."""
+    try:
+        encoder = body._next.args[0]  # type: ignore[attr-defined]
+        return isinstance(encoder.gi_frame.f_locals["iterable"], (list, tuple))
+    except Exception:  # some other body: it may be a stream
+        return False
+
+
+class Body:
+    """A streamed body, whose scope lasts until the server calls ``close()``."""
+
+    def __init__(self, body: Iterable[bytes], scope: Scope, middleware: Middleware) -> None:
+        self._body = body
+        self._next = iter(body).__next__
+        self._scope = scope
+        self._middleware = middleware
+
+    def __iter__(self) -> Body:
+        return self
+
+    def __next__(self) -> bytes:
+        token = current_scope.set(self._scope)
+        try:
+            return self._next()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._scope.error = type(error).__name__
+            raise
+        finally:
+            current_scope.reset(token)
+
+    def close(self) -> None:
+        """Close the wrapped body, then end the scope."""
+        token = current_scope.set(self._scope)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            current_scope.reset(token)
+            self._middleware.end(self._scope)
+
+    def __del__(self) -> None:
+        scope = getattr(self, "_scope", None)
+        if scope is None or scope.ended:
+            return
+        # The server dropped the body without close(). Its frames go first, as they would have without us.
+        del self._next, self._body
+        self._middleware.end(scope)

@@ -1,0 +1,183 @@
+"""What exists once per process, however many applications are watched in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import typing as t
+import weakref
+from collections import deque
+
+import flask
+
+from .finding import Finding
+from .observe.ledger import Incident
+from .observe.ledger import Ledger
+from .observe.recorder import ERRORS_ENDURED
+from .observe.recorder import Recorder
+from .observe.scopes import Scopes
+from .observe.stack import Stacks
+from .observe.startup import startup
+from .report.logs import logger
+from .report.metrics import CollectorRegistry
+from .report.metrics import Metrics
+from .watchdog import Watchdog
+from .watched import Watched
+
+
+class Process:
+    """What exists once per process: the ledger, the recorder, the scopes and the watchdog."""
+
+    def __init__(self) -> None:
+        self.stacks = Stacks(boundary=flask.Flask.full_dispatch_request.__code__)
+        self.ledger = Ledger(self.stacks)
+        self.recorder = Recorder(self.ledger, self._tell_error)
+        self.scopes = Scopes(self.ledger, self.recorder)
+        self.watchdog = Watchdog(self.tick, self._interval, self.recorder.failed)
+        self.scopes.wake = self._wake
+        self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+        self._metrics: dict[CollectorRegistry, Metrics] = {}
+        self._tick_lock = threading.RLock()
+        self._told_deaf = False
+        #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
+        self._extension_errors = 0
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    @property
+    def watched(self) -> list[Watched]:
+        """Every application that is watched now."""
+        return [each for each in list(self._watched) if each.active and not each.is_gone]
+
+    def add(self, watched: Watched) -> None:
+        """Watch an application; the first one attaches the recorder."""
+        settings = watched.settings
+        if self.watchdog.running and settings.tick < self._interval():
+            # It may be in the midst of a longer wait; the next request starts it anew.
+            self.watchdog.stop()
+            self.scopes.awake = False
+        self._watched.add(watched)
+        self.stacks.depth = max(each.settings.stack_depth for each in self.watched)
+        self.stacks.add_paths(watched.app_paths)
+        early = startup.finish()
+        self.recorder.attach()
+        for each in early:
+            self.recorder.adopt(each.record_ref(), each.proxy_ref(), each.stack, each.holder, each.began_at)
+        watched.dispatcher.forget()
+        self.metrics(watched.registry).announce(watched.rules)
+        logger.debug("watching %s, tick %s s", watched.name, settings.tick)
+
+    def remove(self, watched: Watched) -> None:
+        """Stop watching an application; the last one detaches the recorder and stops the thread."""
+        self._watched.discard(watched)
+        if not self.watched:
+            self.recorder.detach()
+            self.watchdog.stop()
+            self.scopes.awake = False
+            self.ledger.forget()
+        self._drop_metrics()
+
+    def metrics(self, registry: CollectorRegistry) -> Metrics:
+        """Return the metrics in *registry*; they are registered once, however many applications there are."""
+        metrics = self._metrics.get(registry)
+        if metrics is None:
+            metrics = self._metrics[registry] = Metrics(registry)
+        return metrics
+
+    def tick(self) -> list[Finding]:
+        """Judge now: what is live, and what has happened outside of any open scope."""
+        with self._tick_lock:
+            if not self.recorder.active:
+                self.count()
+                return []
+            self.recorder.prune()
+            self.scopes.end_collected()
+            incidents: list[Incident] = _taken(self.ledger.incidents)
+            told = [finding for each in self.watched for finding in each.tick(incidents)]
+            self.count()
+            self._check_hearing()
+            return told
+
+    def count(self) -> None:
+        """Bring the metrics up to date."""
+        self._drop_metrics()
+        closed = _taken(self.ledger.closed)
+        for registry, metrics in self._metrics.copy().items():
+            dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
+            errors = self.ledger.internal_errors + self._extension_errors
+            metrics.update(self.ledger, closed, dispatchers, errors, self.watchdog.seconds)
+
+    def _drop_metrics(self) -> None:
+        """Unregister the metrics of registries that no application uses any more."""
+        used = {each.registry for each in self.watched}
+        for registry in self._metrics.copy():
+            if registry not in used:
+                unused = self._metrics.pop(registry, None)
+                if unused is not None:
+                    unused.unregister()
+
+    def _check_hearing(self) -> None:
+        if self.recorder.is_deaf and not self._told_deaf:
+            self._told_deaf = True
+            logger.warning(
+                "somebody removed the listeners of flask_sessionwatch; it no longer sees every event"
+            )
+
+    def _interval(self) -> float:
+        return min((each.settings.tick for each in self.watched), default=1.0)
+
+    def _wake(self) -> None:
+        if not self.watched:
+            return
+        # Also when there is no thread to be had: scopes are judged without it, and one refusal is enough.
+        self.scopes.awake = True
+        try:
+            self.watchdog.start()
+        except Exception:
+            self.extension_failed("the start of the watchdog's thread")
+
+    def extension_failed(self, where: str) -> None:
+        """Count an error in a sink or a receiver, and log the first ten."""
+        self._extension_errors += 1
+        if self._extension_errors <= ERRORS_ENDURED:
+            self._log_error(where)
+
+    def _tell_error(self, where: str) -> None:
+        self._log_error(where)
+        if not self.recorder.active:
+            with contextlib.suppress(Exception):
+                self._step_aside()
+
+    def _log_error(self, where: str) -> None:
+        # On the path of a request: whatever the logging does must not come back into the application.
+        with contextlib.suppress(Exception):
+            logger.warning(
+                "an error inside flask_sessionwatch (%s) was kept from the application", where, exc_info=True
+            )
+
+    def _step_aside(self) -> None:
+        """Stop judging: a ledger that no longer hears every event would accuse the innocent."""
+        for watched in self.watched:
+            watched.watching = False
+        self.ledger.forget()
+        logger.error("flask_sessionwatch steps aside after ten errors of its own; it watches no more")
+
+    def _after_fork(self) -> None:
+        """Begin anew in a child process: what is live belongs to the parent."""
+        self._tick_lock = threading.RLock()
+        self.ledger.forget()
+        self.ledger.internal_errors = self._extension_errors = 0
+        self.watchdog.after_fork()
+        self.scopes.awake = False
+        for metrics in list(self._metrics.values()):
+            metrics.after_fork()
+        for watched in self.watched:
+            watched.dispatcher.forget()
+
+
+def _taken(waiting: deque[t.Any]) -> list[t.Any]:
+    """Take what waits now; whatever comes meanwhile waits for the next time."""
+    taken: list[t.Any] = []
+    with contextlib.suppress(IndexError):  # somebody else may take, too
+        taken.extend(waiting.popleft() for _ in range(len(waiting)))
+    return taken

@@ -1,0 +1,145 @@
+"""One application under watch: its settings, its rules and whom to tell."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import typing as t
+import weakref
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import flask
+
+from .finding import LEVELS
+from .finding import Finding
+from .observe.ledger import Incident
+from .observe.ledger import Ledger
+from .observe.ledger import Scope
+from .report.dispatcher import Dispatcher
+from .report.dispatcher import Ignored
+from .report.dispatcher import Sink
+from .report.metrics import CollectorRegistry
+from .report.signals import finding_resolved
+from .report.signals import scope_ended
+from .rules import Moment
+from .rules import Rule
+from .settings import Settings
+
+
+class Watched:
+    """One application under watch.
+
+    :param app: the application, or None to watch plain SQLAlchemy.
+    :param settings: its settings.
+    :param rules: the rules that judge its work.
+    :param sinks: who is told of findings.
+    :param registry: where its metrics are registered.
+    :param ledger: what is live in this process.
+    :param on_error: told of an error in a rule, a sink or a receiver.
+    """
+
+    def __init__(
+        self,
+        app: flask.Flask | None,
+        settings: Settings,
+        rules: Sequence[Rule],
+        sinks: Sequence[Sink],
+        registry: CollectorRegistry,
+        ledger: Ledger,
+        on_error: t.Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.rules = tuple(rules)
+        self.registry = registry
+        self.ledger = ledger
+        self.on_error = on_error
+        self.active = self.watching = settings.enabled
+        self.name = app.name if app is not None else "the process"
+        self.app_paths = settings.app_paths or _folders_of(app)
+        self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error)
+        self._app_ref = weakref.ref(app) if app is not None else _nobody
+        # The receivers themselves, so that asking costs a look and no call.
+        judges_all = any(rule.every_scope for rule in self.rules)
+        self.ears: Mapping[t.Any, t.Any] = {"a rule": True} if judges_all else scope_ended.receivers
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the application was dropped without having been closed."""
+        return self._app_ref is not _nobody and self._app_ref() is None
+
+    def concerns(self, scope: Scope | None) -> bool:
+        """Whether work in *scope* is this application's; work outside of any scope is everybody's."""
+        return scope is None or scope.owner is self
+
+    def judge(self, scope: Scope) -> None:
+        """Judge a scope that has ended."""
+        if not self.watching:
+            return
+        moment = Moment(self.ledger, self.settings, self.concerns)
+        worst = -1
+        for rule in self.rules:
+            for finding in self._ask(rule, rule.at_scope_end, scope, moment):
+                worst = max(worst, self._report(finding, scope))
+            for incident in scope.incidents or ():
+                for finding in self._ask(rule, rule.at_incident, incident, moment):
+                    worst = max(worst, self._report(finding, scope))
+        if worst > 0:
+            scope.verdict = LEVELS[worst]
+        if scope_ended.receivers:
+            self.dispatcher.attempt(functools.partial(scope_ended.send, self._app_ref(), scope=scope))
+
+    def tick(self, incidents: Iterable[Incident]) -> list[Finding]:
+        """Judge what is live, and the incidents that concern this application."""
+        moment = Moment(self.ledger, self.settings, self.concerns)
+        found = []
+        for rule in self.rules:
+            found += self._ask(rule, rule.at_tick, moment)
+            for incident in incidents:
+                if self.concerns(incident.scope):
+                    found += self._ask(rule, rule.at_incident, incident, moment)
+        told = [kept for kept in map(self.dispatcher.report, found) if kept is not None]
+        # A sink hears of a finding before it hears that it is over.
+        self.dispatcher.drain()
+        self._resolve()
+        return told
+
+    def _ask(self, rule: Rule, judge: t.Callable[..., Iterable[Finding]], *args: t.Any) -> list[Finding]:
+        try:
+            return list(judge(*args))
+        except Exception:
+            self.on_error(f"the rule {rule.code} {rule.name}")
+            return []
+
+    def _report(self, finding: Finding, scope: Scope) -> int:
+        kept = self.dispatcher.report(finding)
+        if kept is None:
+            return -1
+        if finding.rule in self.settings.raise_ or finding.code in self.settings.raise_:
+            scope.told = finding.text
+        return LEVELS.index(finding.level)
+
+    def _resolve(self) -> None:
+        for finding, subject in self.dispatcher.resolve():
+            seconds = subject.ended_at - subject.began_at
+            finding.details["held_seconds"] = round(seconds, 3)
+            for sink in self.dispatcher.sinks:
+                resolved = getattr(sink, "resolved", None)
+                if resolved is not None:
+                    self.dispatcher.attempt(resolved, finding, seconds)
+            send = functools.partial(finding_resolved.send, self._app_ref(), finding=finding, seconds=seconds)
+            self.dispatcher.attempt(send)
+
+
+def _nobody() -> None:
+    return None
+
+
+def _folders_of(app: flask.Flask | None) -> tuple[str, ...]:
+    """Return the root path of *app* and the working folder, unless that was deleted."""
+    folders = set() if app is None else {app.root_path}
+    with contextlib.suppress(OSError):
+        folders.add(os.getcwd())
+    return tuple(folders)
