@@ -514,7 +514,8 @@ class Recorder:
             elif checkout is None or checkout.transaction is not begun:
                 begun.external = not begun.checkouts
         except Exception:
-            self._lose_track(session, "after_begin")
+            self.failed("after_begin")
+            self._lose_track(session)
 
     def on_commit(self, session: t.Any) -> None:
         """Count a commit; the release of a savepoint is none."""
@@ -535,7 +536,8 @@ class Recorder:
                 if scope is not None:
                     self.notice.commit(scope, sys._getframe(1))
         except Exception:
-            self._lose_track(session, "after_commit")
+            self.failed("after_commit")
+            self._lose_track(session)
 
     def on_rollback(self, session: t.Any) -> None:
         """Note a rollback. One that comes after the answer was built throws away what was promised."""
@@ -552,7 +554,8 @@ class Recorder:
             if begun.cursor is not None and begun.scope is not None and begun.scope.status is not None:
                 self.notice.late_rollback(begun)
         except Exception:
-            self._lose_track(session, "after_rollback")
+            self.failed("after_rollback")
+            self._lose_track(session)
 
     def on_transaction_end(self, session: t.Any, transaction: t.Any) -> None:
         """Take a Session's root transaction off the ledger."""
@@ -575,11 +578,11 @@ class Recorder:
                 begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
             self._end(begun)
         except Exception:
-            self._lose_track(session, "after_transaction_end")
+            self.failed("after_transaction_end")
+            self._lose_track(session)
 
-    def _lose_track(self, session: t.Any, where: str) -> None:
+    def _lose_track(self, session: t.Any) -> None:
         """Drop a transaction whose record is no longer true, so that nobody is accused by it."""
-        self.failed(where)
         with contextlib.suppress(Exception):
             lost = self.ledger.transactions.pop(id(session), None)
             if lost is not None and lost.scope is not None:

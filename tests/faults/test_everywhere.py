@@ -27,7 +27,16 @@ PACKAGE = Path(flask_sessionwatch.__file__).parent
 #: Files whose every line has to be survived.
 FRAGILE = {
     str(PACKAGE / "observe" / name)
-    for name in ("recorder.py", "notice.py", "scopes.py", "ledger.py", "stack.py", "present.py")
+    for name in (
+        "recorder.py",
+        "engines.py",
+        "notice.py",
+        "middleware.py",
+        "scopes.py",
+        "ledger.py",
+        "stack.py",
+        "present.py",
+    )
 } | {str(path) for path in (PACKAGE / "rules").glob("*.py")}
 #: Errors per step of the story: the watcher endures ten, and then steps aside.
 ENDURED = 5
