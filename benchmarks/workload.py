@@ -102,25 +102,35 @@ def attach_floor() -> None:
         sa.event.listen(sa.orm.Session, name, nothing)
 
 
+def fill(app: flask.Flask) -> None:
+    """Make the table and its rows."""
+    with app.app_context():
+        db.create_all()
+        db.session.add_all([Item(name=f"item {i}") for i in range(20)])
+        db.session.commit()
+
+
+def serve(app: flask.Flask, case: str, requests: int) -> None:
+    """Call *app* as a server does."""
+    environ = EnvironBuilder(path=f"/{case}", method="POST" if case == "write" else "GET").get_environ()
+    for _ in range(requests):
+        body = app.wsgi_app(dict(environ), lambda status, headers, exc_info=None: lambda data: None)
+        for _ in body:
+            pass
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+
 def main(case: str, watcher: str, requests: int) -> None:
     """Serve *requests* requests of *case*, with *watcher* attached."""
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(os.environ.get("BENCH_URL", f"sqlite:///{folder}/bench.db"))
         watch(app, watcher)
-        with app.app_context():
-            db.create_all()
-            db.session.add_all([Item(name=f"item {i}") for i in range(20)])
-            db.session.commit()
-        environ = EnvironBuilder(path=f"/{case}", method="POST" if case == "write" else "GET").get_environ()
+        fill(app)
         gc.collect()
         gc.disable()
-        for _ in range(requests):
-            body = app.wsgi_app(dict(environ), lambda status, headers, exc_info=None: lambda data: None)
-            for _ in body:
-                pass
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
+        serve(app, case, requests)
         sys.stdout.flush()
         os._exit(0)
 
