@@ -13,6 +13,7 @@ from prometheus_client import exposition
 from prometheus_client import multiprocess
 from prometheus_client.metrics_core import Metric
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import TooManyRequests
 
 from ..finding import Finding
 from ..observe.ledger import Ledger
@@ -238,7 +239,11 @@ def _harden(response: flask.Response) -> flask.Response:
 
 def _plain_error(error: HTTPException) -> flask.typing.ResponseReturnValue:
     """Answer an error as JSON, with nothing of the request in it."""
-    return flask.jsonify(error=error.name), error.code or 500
+    response = flask.jsonify(error=error.name)
+    response.status_code = error.code or 500
+    if isinstance(error, TooManyRequests):
+        response.retry_after = error.retry_after
+    return response
 
 
 _NOT_BUILT = """The dashboard was not built. 'make dashboard' builds it in a checkout; wheels contain it.

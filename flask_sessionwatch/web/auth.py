@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
+import math
 
 import flask
+from werkzeug.exceptions import TooManyRequests
 
 from ..report.logs import logger
+from .backoff import BackOff
+from .backoff import Guessers
 
 COOKIE = "sessionwatch"
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "::ffff:127.0.0.1"))
 _LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
 #: What a proxy adds: behind one, every visitor seems to come from this machine.
 _OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
-#: Wrong tokens that are answered at once; each further one doubles the wait, up to about a minute.
-_FREE_TRIES = 5
-_DOUBLINGS = 6
 
 
 class Doorkeeper:
@@ -30,8 +30,11 @@ class Doorkeeper:
     def __init__(self, token: str | None, app: flask.Flask) -> None:
         self.token = token
         self._app = app
-        self._wrong = 0
-        self._closed_until = 0.0
+        # One for all visitors: whoever logs in is a person, and can wait.
+        self._logins = BackOff()
+        # Apart from each other, so that a scraper with a stale token does not close somebody's dashboard.
+        self._bearers = Guessers()
+        self._cookies = Guessers()
         self._told = False
 
     @property
@@ -39,13 +42,36 @@ class Doorkeeper:
         return self.token is not None
 
     def lets_in(self, request: flask.Request) -> bool:
-        """Whether *request* may see the pages."""
+        """Whether *request* may see the pages.
+
+        :raises TooManyRequests: its address sent too many wrong tokens; this one was not looked at.
+        """
         if self.token is None:
             return self._is_local(request)
+        return self._has_bearer(request) or self._has_cookie(request)
+
+    def _has_bearer(self, request: flask.Request) -> bool:
         kind, _, bearer = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer" and _same(_as_sent(bearer), self.token):
+        if kind.lower() != "bearer":
+            return False
+        _check_wait(self._bearers, request)
+        # A right one does not end the back-off: behind a proxy it may be somebody else's.
+        if _same(_as_sent(bearer), self.token or ""):
             return True
-        return _same(request.cookies.get(COOKIE, ""), self.cookie_value)
+        self._bearers.wrong(request.remote_addr, bearer)
+        return False
+
+    def _has_cookie(self, request: flask.Request) -> bool:
+        cookie = request.cookies.get(COOKIE)
+        if cookie is None:
+            return False
+        _check_wait(self._cookies, request)
+        if _same(cookie, self.cookie_value):
+            return True
+        # Browsers send a stale cookie again and again, and that guesses nothing.
+        if not self._cookies.is_repeated(request.remote_addr, cookie):
+            self._cookies.wrong(request.remote_addr, cookie)
+        return False
 
     def _is_local(self, request: flask.Request) -> bool:
         # The Host header is checked as well: a foreign page may lead its own name to 127.0.0.1.
@@ -67,21 +93,30 @@ class Doorkeeper:
                 "the pages of flask_sessionwatch are closed: set SESSIONWATCH_TOKEN to a long random value to open them"
             )
 
-    def accepts(self, token: str) -> bool:
-        """Check the token of a login; call it only when :attr:`wait_seconds` is 0."""
+    def accepts(self, token: str, address: str | None) -> bool:
+        """Check the token of a login from *address*; call it only when :attr:`wait_seconds` is 0."""
         if self.token is not None and _same(token, self.token):
-            self._wrong = 0
+            self._logins.right()
+            self._cookies.right(address)
             return True
-        self._wrong += 1
-        if self._wrong > _FREE_TRIES:
-            doublings = min(self._wrong - _FREE_TRIES, _DOUBLINGS)
-            self._closed_until = time.monotonic() + 2.0**doublings
+        self._logins.wrong()
         return False
 
     @property
     def wait_seconds(self) -> float:
         """Seconds until the next login is looked at, after too many wrong ones."""
-        return max(0.0, self._closed_until - time.monotonic())
+        return self._logins.wait_seconds
+
+
+def retry_after(seconds: float) -> int:
+    """Return what the header Retry-After says of a wait."""
+    return math.floor(seconds) + 1
+
+
+def _check_wait(guessers: Guessers, request: flask.Request) -> None:
+    seconds = guessers.wait_seconds(request.remote_addr)
+    if seconds > 0:
+        raise TooManyRequests(retry_after=retry_after(seconds))
 
 
 def _as_sent(value: str) -> str:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from .auth import COOKIE
 from .auth import Doorkeeper
+from .auth import retry_after
 
 #: Names of the pages that strangers see.
 OPEN_TO_ALL = (".login", ".log_in", ".style", ".icon")
@@ -25,9 +26,9 @@ def add_login(pages: flask.Blueprint, door: Doorkeeper) -> None:
     def log_in() -> flask.typing.ResponseReturnValue:
         if door.wait_seconds > 0:
             page = _page("Too many wrong tokens. Wait a moment.", 429)
-            page.headers["Retry-After"] = str(int(door.wait_seconds) + 1)
+            page.retry_after = retry_after(door.wait_seconds)
             return page
-        if not door.accepts(_given_token()):
+        if not door.accepts(_given_token(), flask.request.remote_addr):
             return _page("This is not the token.", 403)
         return _let_in(door)
 

@@ -10,6 +10,7 @@ from werkzeug.test import create_environ
 from werkzeug.test import run_wsgi_app
 
 from flask_sessionwatch.web import auth
+from flask_sessionwatch.web import backoff
 from tests.web.conftest import PATHS
 from tests.web.conftest import PREFIX
 from tests.web.conftest import TOKEN
@@ -26,6 +27,19 @@ def status(app: flask.Flask, path: str = "/metrics", **arguments: t.Any) -> int:
 
 def log_in(app: flask.Flask, token: str, **arguments: t.Any) -> t.Any:
     return app.test_client(use_cookies=False).post(LOGIN, data={"token": token}, **arguments)
+
+
+def with_bearer(app: flask.Flask, token: str = TOKEN, address: str = "192.0.2.1") -> t.Any:
+    return app.test_client(use_cookies=False).get(
+        f"{PREFIX}/metrics",
+        buffered=True,
+        headers={"Authorization": f"Bearer {token}"},
+        environ_overrides={"REMOTE_ADDR": address},
+    )
+
+
+def with_cookie(app: flask.Flask, cookie: str) -> int:
+    return status(app, headers={"Cookie": cookie})
 
 
 def local(name: str = "localhost", address: str = "127.0.0.1") -> dict[str, t.Any]:
@@ -282,7 +296,7 @@ class Clock(types.SimpleNamespace):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(auth, "time", clock)
+    monkeypatch.setattr(backoff, "time", clock)
     return clock
 
 
@@ -318,12 +332,109 @@ def test_login_ends_back_off(watch: Watch, clock: Clock) -> None:
     assert [log_in(app, "wrong").status_code for _ in range(6)] == [403] * 6
 
 
-def test_bearer_during_back_off(watch: Watch, clock: Clock) -> None:
+def test_bearer_during_back_off_of_the_login(watch: Watch, clock: Clock) -> None:
     """Somebody's wrong logins do not keep Prometheus out."""
     app = watch()
     for _ in range(10):
         log_in(app, "wrong")
-    assert status(app, headers={"Authorization": f"Bearer {TOKEN}"}) == 200
+    assert with_bearer(app).status_code == 200
+
+
+def test_bearer_backs_off(watch: Watch, clock: Clock) -> None:
+    """After some wrong bearers none of that address is looked at for a moment, the right one neither."""
+    app = watch()
+    assert [with_bearer(app, "wrong").status_code for _ in range(6)] == [401] * 6
+    refused = with_bearer(app)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3")
+    assert refused.get_json() == {"error": "Too Many Requests"}
+    clock.now += 3
+    assert with_bearer(app).status_code == 200
+
+
+def test_right_bearer_does_not_end_back_off(watch: Watch, clock: Clock) -> None:
+    """Behind a proxy a guesser has the address of those who know the token, and gains nothing by it."""
+    app = watch()
+    answers = []
+    for _ in range(6):
+        answers += [with_bearer(app, "wrong").status_code, with_bearer(app).status_code]
+    assert answers == [401, 200] * 5 + [401, 429]
+
+
+def test_wrong_bearers_are_forgotten(watch: Watch, clock: Clock) -> None:
+    """Who errs now and then is never refused."""
+    app = watch()
+    for _ in range(10):
+        assert [with_bearer(app, "wrong").status_code for _ in range(5)] == [401] * 5
+        clock.now += 601
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "2001:db8::1", False),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("no address", "", True),
+    ],
+)
+def test_back_off_by_address(watch: Watch, clock: Clock, one: str, other: str, together: bool) -> None:
+    """Another visitor is not kept out; of IPv6, a visitor has a whole network."""
+    app = watch()
+    for _ in range(6):
+        with_bearer(app, "wrong", one)
+    assert with_bearer(app, address=one).status_code == 429
+    assert with_bearer(app, address=other).status_code == (429 if together else 200)
+
+
+def test_stranger_without_a_bearer_is_not_counted(watch: Watch, clock: Clock) -> None:
+    """Who sends no token guesses nothing, and is told what is missing."""
+    app = watch()
+    assert [status(app) for _ in range(20)] == [401] * 20
+    assert [status(app, headers={"Authorization": "Basic eDp5"}) for _ in range(20)] == [401] * 20
+
+
+def test_cookies_back_off(watch: Watch, clock: Clock) -> None:
+    """The cookie follows from the token, so that guessing cookies is guessing tokens; a login ends the wait."""
+    app = watch()
+    right = log_in(app, TOKEN).headers["Set-Cookie"].partition(";")[0]
+    assert [with_cookie(app, f"{auth.COOKIE}={number}") for number in range(6)] == [401] * 6
+    assert with_cookie(app, right) == 429
+    assert with_bearer(app).status_code == 200
+    assert log_in(app, TOKEN).status_code == 303
+    assert with_cookie(app, right) == 200
+
+
+def test_stale_cookie_is_no_guess(watch: Watch, clock: Clock) -> None:
+    """A dashboard that was left open asks for ever with the same cookie, and may log in again at once."""
+    app = watch()
+    stale = log_in(watch(token="another token"), "another token").headers["Set-Cookie"].partition(";")[0]
+    assert [with_cookie(app, stale) for _ in range(20)] == [401] * 20
+
+
+def test_memory_of_guessers_is_bounded() -> None:
+    """However many addresses err, only those that erred last are remembered."""
+    guessers = backoff.Guessers(most=3)
+    for number in range(50):
+        for _ in range(6):
+            guessers.wrong(f"192.0.2.{number}", "x" * 1_000)
+    assert len(guessers) == 3
+    assert [guessers.wait_seconds(f"192.0.2.{number}") > 0 for number in (0, 46, 47, 49)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_who_goes_on_guessing_is_remembered() -> None:
+    """The places of those who fell silent are taken first."""
+    guessers = backoff.Guessers(most=2)
+    for number in range(1, 20):
+        guessers.wrong("192.0.2.0", "x")
+        guessers.wrong(f"192.0.2.{number}", "x")
+    assert guessers.wait_seconds("192.0.2.0") > 0
 
 
 # The token stays where it is
