@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import threading
 import typing as t
 from collections.abc import Mapping
@@ -16,6 +17,10 @@ PREFIX = "SESSIONWATCH_"
 
 #: What an environment variable says for no.
 FALSE_WORDS = ("", "0", "false", "no", "off")
+
+#: A path that arrives in PATH_INFO as it is written here. Anything beyond ASCII does not, since WSGI hands over bytes as
+#: Latin-1; and steps such as ".." are resolved on the way.
+_URL_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9 ._~!$&'()*+,:=@-]+)+")
 
 
 class ConfigError(ValueError):
@@ -179,8 +184,11 @@ def _check_bounds(key: str, value: t.Any, bounds: Mapping[str, t.Any]) -> None:
 
 def _check_url_prefix(key: str, value: str) -> str:
     prefix = value.rstrip("/")
-    if not prefix.startswith("/") or "<" in prefix:
-        raise ConfigError(f"'{key}' is {value!r}; it must be a path such as '/_sessionwatch'.")
+    if not _URL_PREFIX.fullmatch(prefix):
+        raise ConfigError(
+            f"'{key}' is {value!r}; it must be a path such as '/_sessionwatch', "
+            "and must consist of ASCII letters, digits, spaces and any of -._~!$&'()*+,:=@ between slashes."
+        )
     return prefix
 
 

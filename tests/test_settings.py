@@ -362,11 +362,31 @@ def test_log_format_must_exist(value: str) -> None:
     assert expected == error_of(environ={"LOG_FORMAT": value})
 
 
-@pytest.mark.parametrize("value", ["", "/", "//", "sessionwatch", "/<name>", "http://host/x"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "/", "//", "sessionwatch", "/<name>", "http://host/x"),
+        # What arrives decoded, escaped, resolved or not at all.
+        *("/é", "/日本", "/a%20b", "/a?b", "/a#b", "/a;b", "/a\n", "/a//b", "/..", "/a/./b"),
+    ],
+)
 def test_url_prefix_must_be_a_path(value: str) -> None:
-    """The prefix is a path of its own; one that would hide the whole application is refused."""
-    expected = f"'SESSIONWATCH_URL_PREFIX' is {value!r}; it must be a path such as '/_sessionwatch'."
+    """The prefix is a path of its own, which arrives as it is written here.
+
+    One that would hide the whole application is refused, and one that no request would match.
+    """
+    expected = (
+        f"'SESSIONWATCH_URL_PREFIX' is {value!r}; it must be a path such as '/_sessionwatch', "
+        "and must consist of ASCII letters, digits, spaces and any of -._~!$&'()*+,:=@ between slashes."
+    )
     assert expected == error_of({"URL_PREFIX": value})
+    assert expected == error_of(environ={"URL_PREFIX": value})
+
+
+@pytest.mark.parametrize("value", ["/a", "/A-b_c.d~e/9", "/..a", "/.well-known/db", "/a b", "/@a:b=c"])
+def test_url_prefix(value: str) -> None:
+    """A plain path is taken as it is."""
+    assert load({"URL_PREFIX": value}).url_prefix == value
 
 
 @pytest.mark.parametrize("value", ["", "1234567"])
