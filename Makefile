@@ -14,7 +14,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix dashboard
 
 .PHONY: help
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.installed dashboard ## a shop that leaks, watched: open the dashboard it names (DEMO_SECONDS=n ends it)
@@ -35,6 +35,10 @@ test-min: .venv-min/.installed postgresql ## the tests on the oldest supported n
 .PHONY: test-sqlalchemy20
 test-sqlalchemy20: .venv-sa20/.installed postgresql ## the tests on SQLAlchemy 2.0
 	.venv-sa20/bin/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.installed ## instructions per request, with and without the watcher; takes valgrind (ARGS="one write")
+	$(BIN)/python benchmarks/instructions.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, types and layers, of Python and of the dashboard

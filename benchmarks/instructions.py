@@ -43,8 +43,8 @@ def per_request(case: str, watcher: str) -> float:
 
 def main(cases: list[str]) -> int:
     """Print a table of *cases*, all watchers beside each other."""
-    if shutil.which("valgrind") is None:
-        print("valgrind is not installed; it is what counts", file=sys.stderr)
+    if problem := _problem(cases):
+        print(problem, file=sys.stderr)
         return 1
     pairs = [(case, watcher) for case in cases for watcher in WATCHERS]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -55,6 +55,14 @@ def main(cases: list[str]) -> int:
         shares = (found[case, watcher] / plain - 1 for watcher in WATCHERS[1:])
         print(f"{case:8}{plain:>12,.0f}" + "".join(f"{share:>+14.1%}" for share in shares))
     return 0
+
+
+def _problem(cases: list[str]) -> str | None:
+    if shutil.which("valgrind") is None:
+        return "valgrind does the counting and is not here; on Debian and Ubuntu it is the package 'valgrind'"
+    if unknown := sorted({*cases} - {*CASES}):
+        return f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}"
+    return None
 
 
 if __name__ == "__main__":
