@@ -221,6 +221,8 @@ class Transaction(Writes):
     dropped: dict[str, int] | None = None
     lost_how = ""
     adopted = False
+    #: "teardown" or "stream", where it was begun when the teardown of its scope had closed such sessions already.
+    late: str | None = None
     #: Whether several threads were seen using it at once.
     shared = False
 
@@ -263,6 +265,8 @@ class Scope:
     error: str | None = None
     #: Whether the answer has a length, so that its body is no open stream.
     measured = False
+    #: Once its body is streamed: Sessions with a lower number than this are older than the stream.
+    session_number: int | None = None
     environ: dict[str, t.Any] | None = None
     start_response: t.Any = None
     method = ""
@@ -337,7 +341,8 @@ def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, 
 class Incident:
     """Something that happened and that a rule may have to judge.
 
-    :param kind: "abandoned", "pool_timeout", "lost_write", "failed", "overlap", "adopted" or "nested".
+    :param kind: "abandoned", "pool_timeout", "lost_write", "failed", "overlap", "adopted", "nested" or another one that a
+        rule knows.
     :param subject: the checkout or transaction it happened to, if there is one.
     :param stack: where it happened.
     """

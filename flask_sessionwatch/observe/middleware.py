@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from .ledger import Scope
 from .ledger import current_scope
+from .notice import next_session_number
 from .scopes import Judge
 from .scopes import Scopes
 
@@ -146,6 +147,7 @@ class Middleware:
         if _is_whole(body, environ) or (scope.measured and _is_sequence(body)):
             self.end(scope)
             return body
+        scope.session_number = next_session_number()
         return Body(body, scope, self)
 
     def _failed(self, scope: Scope, error: BaseException) -> None:

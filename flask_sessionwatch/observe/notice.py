@@ -53,6 +53,8 @@ def _codes(*names: str) -> frozenset[CodeType]:
 # Who ends a transaction is read off the stack: close() fires no event of its own.
 _CLOSING = _codes("close", "reset")
 _FLUSHING = _codes("flush")
+#: Where a scoped_session passes a call on to the Session of its registry.
+_REGISTRY = orm.scoped_session.__call__.__code__.co_filename
 _ROLLING_BACK = _codes("rollback")
 #: The files in which a Session or Connection does what must not be done by two threads at once.
 _OPERATING = frozenset(each.__code__.co_filename for each in (orm.Session.execute, sa.Connection.execute))
@@ -72,6 +74,8 @@ class Noticer:
         self._ledger = ledger
         self._holder = holder
         self._scope = scope
+        #: Whether an app context is current; set by the layer that knows Flask.
+        self.in_context: t.Callable[[], bool] = lambda: True
 
     def _file(
         self,
@@ -194,6 +198,30 @@ class Noticer:
             shared.shared = True
             other = shared.holder
         self._file("overlap", tuple(reversed(calls)), self._scope(), shared, other=other)
+
+    def further(self, transaction: Transaction, session: t.Any, frame: FrameType) -> None:
+        """Look at a transaction that is not the first thing in its scope."""
+        scope = transaction.scope
+        assert scope is not None
+        if scope.status is not None:
+            transaction.late = self._late(scope, session, frame)
+
+    def _late(self, scope: Scope, session: t.Any, frame: FrameType) -> str | None:
+        """Tell what comes after teardown has closed *session*, or the one before it in its registry."""
+        if scope.session_number is None:
+            return "teardown"  # only that runs between the answer's first line and its body
+        older = session.hash_key < scope.session_number
+        if older or (not self.in_context() and _passes(frame, _REGISTRY)):
+            return "stream"
+        return None
+
+    # Queries
+
+    def legacy_query(self, query: t.Any, method: str, frame: FrameType) -> None:
+        """Note a line that runs a legacy Query."""
+        entity = next((each["entity"] for each in query.column_descriptions), None)
+        name = getattr(entity, "__name__", None)
+        self._file("legacy_query", self._capture(frame), self._scope(), None, entity=name, method=method)
 
     # Failures
 
@@ -381,6 +409,12 @@ class RowCount:
             context.post_exec()
 
 
+def next_session_number() -> int:
+    """Return a number that is above that of every Session which exists; 0 where SQLAlchemy does not count them."""
+    count = getattr(orm.session, "_new_sessionid", None)
+    return 0 if count is None else int(count())
+
+
 def writes(statement: str) -> bool:
     """Whether a statement given as text writes rows, by its first word or within its WITH clause."""
     text = statement.lstrip()
@@ -414,6 +448,15 @@ def _operates(frame: FrameType | None, checkout: Checkout) -> bool:
             used = frame.f_locals.get("self")
             if used is not None and (used is session or getattr(used, "_dbapi_connection", None) is proxy):
                 return True
+        frame = frame.f_back
+    return False
+
+
+def _passes(frame: FrameType | None, filename: str) -> bool:
+    """Whether one of the calls from *frame* outward is in *filename*."""
+    while frame is not None:
+        if frame.f_code.co_filename == filename:
+            return True
         frame = frame.f_back
     return False
 

@@ -35,6 +35,7 @@ from .ledger import clock
 from .ledger import current_scope
 from .notice import Noticer
 from .notice import writes
+from .queries import Queries
 from .stack import Stack
 
 ERRORS_ENDURED = 10
@@ -67,6 +68,7 @@ class Recorder:
         self.local = threading.local()
         self.engines = Engines(ledger, self.holder)
         self.notice = Noticer(ledger, self.holder, self.scope)
+        self.queries = Queries(ledger, self.notice.legacy_query, self.failed)
         self._attached = False
         self._hears_resets = False
         self._raw_connection: t.Any = None
@@ -83,6 +85,7 @@ class Recorder:
         for target, name, listener, options in self._listeners():
             event.listen(target, name, listener, **options)
         self._wrap_raw_connection()
+        self.queries.attach()
         self._attached = True
         self.ledger.attached_at = clock()
 
@@ -102,6 +105,7 @@ class Recorder:
             event.remove(sa_pool.Pool, "reset", self.on_reset)
         self._hears_resets = False
         self._unwrap_raw_connection()
+        self.queries.detach()
 
     @property
     def is_deaf(self) -> bool:
@@ -171,7 +175,7 @@ class Recorder:
         ledger.internal_errors += 1
         if ledger.internal_errors == ERRORS_ENDURED:
             # The listeners stay registered: removing them here would change a list that is being walked.
-            self.active = False
+            self.active = self.queries.active = False
         if ledger.internal_errors <= ERRORS_ENDURED:
             self.on_error(where)
 
@@ -461,7 +465,9 @@ class Recorder:
 
     # Sessions
 
-    def on_transaction_create(self, session: t.Any, transaction: t.Any) -> None:
+    def on_transaction_create(  # noqa: C901, PLR0915, as for on_checkout
+        self, session: t.Any, transaction: t.Any
+    ) -> None:
         """Enter a Session's root transaction; this is where a Session is first seen."""
         if not self.active:
             return
@@ -492,6 +498,8 @@ class Recorder:
             self.ledger.transactions[key] = holder.opening = begun
             if scope is not None:
                 begun.scope = scope
+                if scope.transactions or scope.status is not None:
+                    self.notice.further(begun, session, sys._getframe(1))
                 scope.transactions.add(begun)
         except Exception:
             self.failed("after_transaction_create")

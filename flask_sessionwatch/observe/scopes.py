@@ -56,6 +56,7 @@ class Scopes:
         self.awake = False
         self.wake: t.Callable[[], None] = lambda: None
         recorder.find_scope = self.of_context
+        recorder.notice.in_context = flask.has_app_context
         recorder.engines.bind_key = bind_key_of
 
     def end(self, scope: Scope) -> None:

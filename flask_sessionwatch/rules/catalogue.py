@@ -7,6 +7,8 @@ from .connections import AbandonedConnection
 from .connections import LeakedConnection
 from .connections import LongCheckout
 from .connections import NestedCheckout
+from .contexts import SessionAfterTeardown
+from .legacy import LegacyQuery
 from .pools import PoolExhausted
 from .scopes import CrossThreadSession
 from .scopes import SessionOutsideScope
@@ -26,7 +28,9 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     UncommittedChanges(),
     FailedTransaction(),
     SessionOutsideScope(),
+    SessionAfterTeardown(),
     CrossThreadSession(),
+    LegacyQuery(),
     CommitStorm(),
     PoolExhausted(),
 )

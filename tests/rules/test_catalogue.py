@@ -78,7 +78,9 @@ LEVEL_OF = {
     "SW204": "error",
     "SW205": "error",
     "SW301": "warning",
+    "SW302": "warning",
     "SW303": "error",
+    "SW404": "info",
     "SW501": "warning",
     "SW601": "error",
 }

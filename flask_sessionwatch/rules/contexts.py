@@ -1,0 +1,100 @@
+"""SW3xx: sessions and the app contexts they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..finding import Finding
+from ..observe.ledger import Scope
+from ..observe.ledger import Transaction
+from .base import Moment
+from .base import Rule
+
+_TEARDOWN = "do_teardown_appcontext"
+
+
+@dataclass(frozen=True)
+class SessionAfterTeardown(Rule):
+    """A session began again after its scope's teardown, and nothing closed it any more.
+
+    What it does
+        Tells when a scope ends with a transaction that was begun while a teardown function or a receiver of
+        Flask's late signals ran, or, while the body was streamed, in a session that is older than the stream or comes
+        from a registry that had been removed. A session that is closed again is healthy, and so are
+        ``stream_with_context`` and a generator that opens its own.
+
+    Why it matters
+        ``close()`` and ``remove()`` do not end a Session for good: the next use begins a new transaction with a
+        connection of its own. After teardown nobody is left to return that.
+
+    Example
+        ::
+
+            @app.get("/export")
+            def export():
+                def lines():
+                    for row in g.session.scalars(select(Row)):   # closed at teardown, begun again here
+                        yield f"{row.id}\\n"
+                return Response(lines())
+
+    Instead
+        ::
+
+            def lines():
+                with Session(engine) as session:
+                    for row in session.scalars(select(Row)):
+                        yield f"{row.id}\\n"
+
+        Or ``stream_with_context(lines())`` with ``db.session``. Teardown functions run in the reverse order of their
+        registration: register one that needs ``db.session`` after ``db.init_app(app)``.
+
+    Options
+        None.
+    """
+
+    code = "SW302"
+    name = "session-after-teardown"
+    hint = (
+        "open and close a session inside the generator, or use stream_with_context; register a teardown function "
+        "after db.init_app(), so that it runs before the session is removed."
+    )
+
+    def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
+        for transaction in scope.transactions.copy():
+            late = _late(transaction)
+            if late is not None and _holds_something(transaction):
+                yield self._told(transaction, moment, late)
+
+    def _told(self, transaction: Transaction, moment: Moment, late: str) -> Finding:
+        scope = transaction.origin or transaction.scope
+        assert scope is not None
+        when = (
+            "while its teardown ran" if late == "teardown" else "after its teardown, while its body was sent"
+        )
+        held = transaction.held
+        holds = f", and still holds a connection of engine '{held[0].engine.name}'" if held else ""
+        return self.finding(
+            moment,
+            f"{scope.name} began a Session {when}; nothing closes it any more{holds}.",
+            transaction.stack,
+            scope,
+            verb="begun",
+            subject=transaction,
+        )
+
+
+def _late(transaction: Transaction) -> str | None:
+    if transaction.late is not None:
+        return transaction.late
+    # Other scopes than requests have no answer that tells when their work was done.
+    torn_down = any(code.co_name == _TEARDOWN for code, _ in transaction.stack)
+    return "teardown" if torn_down else None
+
+
+def _holds_something(transaction: Transaction) -> bool:
+    if transaction.external or transaction.shared:
+        return False
+    session = transaction.session()
+    changed = session is not None and bool(session.new or session.deleted or session.dirty)
+    return changed or bool(transaction.held)
