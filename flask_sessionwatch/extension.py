@@ -96,7 +96,7 @@ class SessionWatch:
         sinks: list[Sink] = [LogSink(settings.log_format)] if self._sinks is None else list(self._sinks)
         sinks.append(SignalSink(app))
         on_error = _process.extension_failed
-        return Watched(app, settings, self._rules, sinks, self._registry, _process.ledger, on_error)
+        return Watched(app, settings, self._rules, sinks, self._registry, _process.setup_of(app), on_error)
 
     @property
     def findings(self) -> list[Finding]:
@@ -109,7 +109,7 @@ class SessionWatch:
 
         :return: what this look has found, including what was known already.
         """
-        mine = {id(finding) for finding in _process.tick()}
+        mine = {id(finding) for finding in _process.tick(asked=True)}
         return [finding for finding in self.findings if id(finding) in mine]
 
     @contextlib.contextmanager

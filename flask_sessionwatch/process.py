@@ -14,9 +14,13 @@ import flask
 from .finding import Finding
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
+from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
 from .observe.recorder import Recorder
 from .observe.scopes import Scopes
+from .observe.setup import Inherited
+from .observe.setup import Setup
+from .observe.setup import open_connections
 from .observe.stack import Stacks
 from .observe.startup import startup
 from .report.logs import logger
@@ -32,6 +36,7 @@ class Process:
     def __init__(self) -> None:
         self.stacks = Stacks(boundary=flask.Flask.full_dispatch_request.__code__)
         self.ledger = Ledger(self.stacks)
+        self.listeners = Listeners(self.stacks)
         self.recorder = Recorder(self.ledger, self._tell_error)
         self.scopes = Scopes(self.ledger, self.recorder)
         self.watchdog = Watchdog(self.tick, self._interval, self.recorder.failed)
@@ -49,6 +54,10 @@ class Process:
         """Every application that is watched now."""
         return [each for each in list(self._watched) if each.active and not each.is_gone]
 
+    def setup_of(self, app: flask.Flask | None) -> Setup:
+        """Return what is to be known of how *app* is set up."""
+        return Setup(app, self.ledger, self.listeners)
+
     def add(self, watched: Watched) -> None:
         """Watch an application; the first one attaches the recorder."""
         settings = watched.settings
@@ -59,6 +68,8 @@ class Process:
         self._watched.add(watched)
         self.stacks.depth = max(each.settings.stack_depth for each in self.watched)
         self.stacks.add_paths(watched.app_paths)
+        with contextlib.suppress(Exception):  # it is asked again at each tick, and errors are told there
+            self.listeners.look()
         early = startup.finish()
         self.recorder.attach()
         for each in early:
@@ -84,8 +95,11 @@ class Process:
             metrics = self._metrics[registry] = Metrics(registry)
         return metrics
 
-    def tick(self) -> list[Finding]:
-        """Judge now: what is live, and what has happened outside of any open scope."""
+    def tick(self, *, asked: bool = False) -> list[Finding]:
+        """Judge now: what is live, and what has happened outside of any open scope.
+
+        :param asked: whether somebody wants to know now, rather than the watchdog.
+        """
         with self._tick_lock:
             if not self.recorder.active:
                 self.count()
@@ -93,15 +107,26 @@ class Process:
             self.recorder.prune()
             self.scopes.end_collected()
             incidents: list[Incident] = _taken(self.ledger.incidents)
-            told = [finding for each in self.watched for finding in each.tick(incidents)]
-            self.count()
+            closed = self._review()
+            told = [finding for each in self.watched for finding in each.tick(incidents, asked=asked)]
+            self.count(closed)
             self._check_hearing()
             return told
 
-    def count(self) -> None:
-        """Bring the metrics up to date."""
-        self._drop_metrics()
+    def _review(self) -> list[t.Any]:
+        """Take what has ended, and let each application's setup learn from it."""
         closed = _taken(self.ledger.closed)
+        for each in self.watched:
+            each.review(closed)
+        return closed
+
+    def count(self, closed: t.Iterable[t.Any] = ()) -> None:
+        """Bring the metrics up to date.
+
+        :param closed: what was taken from the ledger already, and waits to be counted.
+        """
+        self._drop_metrics()
+        closed = [*closed, *self._review()]
         for registry, metrics in self._metrics.copy().items():
             dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
             errors = self.ledger.internal_errors + self._extension_errors
@@ -164,15 +189,23 @@ class Process:
 
     def _after_fork(self) -> None:
         """Begin anew in a child process: what is live belongs to the parent."""
+        inherited = self._inherited()
         self._tick_lock = threading.RLock()
         self.ledger.forget()
+        self.ledger.serving = False
         self.ledger.internal_errors = self._extension_errors = 0
         self.watchdog.after_fork()
         self.scopes.awake = False
         for metrics in list(self._metrics.values()):
             metrics.after_fork()
         for watched in self.watched:
-            watched.dispatcher.forget()
+            watched.after_fork(inherited)
+
+    def _inherited(self) -> list[Inherited]:
+        try:
+            return open_connections(self.ledger)
+        except Exception:
+            return []
 
 
 def _taken(waiting: deque[t.Any]) -> list[t.Any]:

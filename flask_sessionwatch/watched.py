@@ -18,6 +18,8 @@ from .finding import Finding
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
 from .observe.ledger import Scope
+from .observe.setup import Inherited
+from .observe.setup import Setup
 from .report.dispatcher import Dispatcher
 from .report.dispatcher import Ignored
 from .report.dispatcher import Sink
@@ -37,7 +39,7 @@ class Watched:
     :param rules: the rules that judge its work.
     :param sinks: who is told of findings.
     :param registry: where its metrics are registered.
-    :param ledger: what is live in this process.
+    :param setup: how the application is set up, and what is live in this process.
     :param on_error: told of an error in a rule, a sink or a receiver.
     """
 
@@ -48,18 +50,20 @@ class Watched:
         rules: Sequence[Rule],
         sinks: Sequence[Sink],
         registry: CollectorRegistry,
-        ledger: Ledger,
+        setup: Setup,
         on_error: t.Callable[[str], None],
     ) -> None:
         self.settings = settings
         self.rules = tuple(rules)
         self.registry = registry
-        self.ledger = ledger
+        self.setup = setup
+        self.ledger: Ledger = setup.ledger
         self.on_error = on_error
         self.active = self.watching = settings.enabled
         self.name = app.name if app is not None else "the process"
         self.app_paths = settings.app_paths or _folders_of(app)
         self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error)
+        self._started = False
         self._app_ref = weakref.ref(app) if app is not None else _nobody
         # The receivers themselves, so that asking costs a look and no call.
         judges_all = any(rule.every_scope for rule in self.rules)
@@ -78,7 +82,7 @@ class Watched:
         """Judge a scope that has ended."""
         if not self.watching:
             return
-        moment = Moment(self.ledger, self.settings, self.concerns)
+        moment = self._moment()
         worst = -1
         for rule in self.rules:
             for finding in self._ask(rule, rule.at_scope_end, scope, moment):
@@ -91,10 +95,16 @@ class Watched:
         if scope_ended.receivers:
             self.dispatcher.attempt(functools.partial(scope_ended.send, self._app_ref(), scope=scope))
 
-    def tick(self, incidents: Iterable[Incident]) -> list[Finding]:
-        """Judge what is live, and the incidents that concern this application."""
-        moment = Moment(self.ledger, self.settings, self.concerns)
-        found = []
+    def _moment(self) -> Moment:
+        return Moment(self.ledger, self.settings, self.concerns, self.setup, self.dispatcher.codes)
+
+    def tick(self, incidents: Iterable[Incident], *, asked: bool = False) -> list[Finding]:
+        """Judge what is live, and the incidents that concern this application.
+
+        :param asked: whether somebody wants to know now, and not when the application has begun to work.
+        """
+        moment = self._moment()
+        found = self._start(moment, asked)
         for rule in self.rules:
             found += self._ask(rule, rule.at_tick, moment)
             for incident in incidents:
@@ -105,6 +115,26 @@ class Watched:
         self.dispatcher.drain()
         self._resolve()
         return told
+
+    def review(self, closed: Iterable[t.Any]) -> None:
+        """Learn from what has ended how the application works."""
+        try:
+            self.setup.review(closed, self)
+        except Exception:
+            self.on_error("the review of what has ended")
+
+    def _start(self, moment: Moment, asked: bool) -> list[Finding]:
+        """Judge how the application is set up, once."""
+        if self._started or not (asked or self.setup.worked):
+            return []
+        self._started = True
+        return [finding for rule in self.rules for finding in self._ask(rule, rule.at_start, moment)]
+
+    def after_fork(self, inherited: list[Inherited]) -> None:
+        """Begin anew in a child process, which has *inherited* open connections."""
+        self.dispatcher.forget()
+        self.setup.after_fork(inherited)
+        self._started = False
 
     def _ask(self, rule: Rule, judge: t.Callable[..., Iterable[Finding]], *args: t.Any) -> list[Finding]:
         try:

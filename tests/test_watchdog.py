@@ -358,7 +358,8 @@ if child == 0:
     leave.set()
     app.test_client().get("/leak", buffered=True)
     watch.tick()
-    os._exit(0 if len(watch.findings) == 1 else 1)
+    told = [finding.code for finding in watch.findings]
+    os._exit(0 if told.count("SW101") == 1 else 1)
 until = time.monotonic() + 10
 while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < until:
     time.sleep(0.005)

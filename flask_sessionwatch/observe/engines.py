@@ -80,6 +80,7 @@ class Engines:
         elif not info.dialect:
             info.name = _url_name(engine)
         info.dialect = info.dialect or _dialect_name(engine)
+        info.engine_ref = weakref.ref(engine)
 
 
 def _url_name(engine: t.Any) -> str:

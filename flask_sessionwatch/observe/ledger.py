@@ -58,19 +58,33 @@ class Holder:
 class EngineInfo:
     """An engine as the ledger knows it: its name, and its pool for as long as that lives."""
 
-    __slots__ = ("__weakref__", "dialect", "ignored", "name", "named", "pool_ref")
+    __slots__ = ("__weakref__", "dialect", "engine_ref", "ignored", "name", "named", "pool_ref")
 
     def __init__(self, name: str, dialect: str, pool: t.Any, *, named: bool) -> None:
         self.name = name
         #: False while the name is only derived from the URL, and a bind key may still be found.
         self.named = named
         self.dialect = dialect
+        #: Leads to the engine itself, once that was seen.
+        self.engine_ref: Ref = _nothing
         self.ignored = False
         self.pool_ref: t.Callable[[], t.Any] = weakref.ref(pool) if pool is not None else _nothing
 
     @property
     def pool(self) -> t.Any:
         return self.pool_ref()
+
+    @property
+    def port(self) -> int | None:
+        """The port of its URL."""
+        engine = self.engine_ref()
+        return None if engine is None else engine.url.port
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the engine was disposed of, and has another pool since."""
+        engine, pool = self.engine_ref(), self.pool
+        return pool is None or (engine is not None and engine.pool is not pool)
 
     @property
     def capacity(self) -> int | None:

@@ -92,6 +92,11 @@ class Dispatcher:
         with self._lock:
             return list(self._findings.values())
 
+    @property
+    def codes(self) -> set[str]:
+        """The codes of everything that was told."""
+        return {code for code, _, _ in self.occurrences.copy()}
+
     def report(self, finding: Finding) -> Finding | None:
         """Take in an occurrence of a bug and tell of it when it is due.
 

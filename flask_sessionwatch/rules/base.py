@@ -20,6 +20,7 @@ from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
 from ..observe.ledger import clock
 from ..observe.present import Present
+from ..observe.setup import Setup
 from ..observe.stack import Site
 from ..observe.stack import Stack
 from ..settings import Settings
@@ -33,13 +34,22 @@ class Moment:
     :param ledger: what is live.
     :param settings: the settings of the application that is judged.
     :param concerns: whether a scope, or None for work outside of any, is to be judged here.
+    :param setup: how the application is set up.
+    :param told: the codes of what was told of this application before.
     """
 
     def __init__(
-        self, ledger: Ledger, settings: Settings, concerns: t.Callable[[Scope | None], bool]
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        concerns: t.Callable[[Scope | None], bool],
+        setup: Setup,
+        told: t.Collection[str],
     ) -> None:
         self.ledger = ledger
         self.settings = settings
+        self.setup = setup
+        self.told = told
         self.now = clock()
         self._concerns = concerns
 
@@ -91,6 +101,10 @@ class Rule:
 
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         """Judge what is live; the watchdog asks once per tick."""
+        return ()
+
+    def at_start(self, moment: Moment) -> Iterable[Finding]:
+        """Judge how the application is set up: once in each process, as soon as a scope of its is over."""
         return ()
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from .base import Rule
+from .configuration import DuplicateListeners
+from .configuration import NoLivenessCheck
+from .configuration import RecordQueries
+from .configuration import RemovedOption
+from .configuration import TrackModifications
 from .connections import AbandonedConnection
 from .connections import LeakedConnection
 from .connections import LongCheckout
 from .connections import NestedCheckout
 from .contexts import SessionAfterTeardown
+from .deployment import ConnectedBeforeFork
+from .deployment import PoolSmallerThanThreads
+from .deployment import ScopedSessionWithoutTeardown
+from .deployment import SingleProcessMetrics
 from .legacy import LegacyQuery
 from .pools import PoolExhausted
 from .scopes import CrossThreadSession
@@ -33,4 +42,13 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     LegacyQuery(),
     CommitStorm(),
     PoolExhausted(),
+    TrackModifications(),
+    RecordQueries(),
+    DuplicateListeners(),
+    PoolSmallerThanThreads(),
+    RemovedOption(),
+    ConnectedBeforeFork(),
+    NoLivenessCheck(),
+    ScopedSessionWithoutTeardown(),
+    SingleProcessMetrics(),
 )

@@ -17,6 +17,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from ..finding import Finding
 from ..observe.ledger import Ledger
+from ..observe.setup import Setup
 from ..report.dispatcher import Dispatcher
 from ..report.metrics import Metrics
 from ..rules import Rule
@@ -52,6 +53,9 @@ class Source(t.Protocol):
 
     @property
     def registry(self) -> CollectorRegistry: ...
+
+    @property
+    def setup(self) -> Setup: ...
 
 
 class Counts(t.Protocol):
@@ -138,6 +142,7 @@ def _add_api(pages: flask.Blueprint, source: Source, process: Counts) -> None:
         except UnicodeEncodeError:
             body = encode(t.cast(CollectorRegistry, Encodable(registry)))
         process.metrics(source.registry).scraped()
+        source.setup.scraped = True
         return flask.Response(body, content_type=content_type)
 
     @pages.get("/api/v1/live")

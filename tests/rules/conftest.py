@@ -288,3 +288,10 @@ def postgresql_world(postgresql_url: str) -> t.Iterator[World]:
     """A watched application on PostgreSQL."""
     with world_of(postgresql_url) as world:
         yield world
+
+
+@pytest.fixture
+def mariadb_world(mariadb_url: str) -> t.Iterator[World]:
+    """A watched application on MariaDB."""
+    with world_of(mariadb_url) as world:
+        yield world

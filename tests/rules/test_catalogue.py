@@ -83,6 +83,15 @@ LEVEL_OF = {
     "SW404": "info",
     "SW501": "warning",
     "SW601": "error",
+    "SW701": "warning",
+    "SW702": "warning",
+    "SW703": "warning",
+    "SW704": "warning",
+    "SW705": "error",
+    "SW706": "warning",
+    "SW707": "info",
+    "SW708": "error",
+    "SW709": "warning",
 }
 SECTIONS = ["What it does", "Why it matters", "Example", "Instead", "Options"]
 
@@ -177,7 +186,7 @@ def test_rules_are_a_tuple() -> None:
 def test_overrides_a_moment(rule: Rule) -> None:
     """A rule judges at some moment at least, and through nothing but the moments that there are."""
     moments = {name for name in vars(Rule) if name.startswith("at_")}
-    assert moments == {"at_scope_end", "at_tick", "at_incident"}
+    assert moments == {"at_start", "at_scope_end", "at_tick", "at_incident"}
     own = {name for name in vars(type(rule)) if name.startswith("at_")}
     assert own
     assert own <= moments
@@ -210,6 +219,7 @@ def test_rule_without_moments() -> None:
 
     silent = Silent()
     nothing: list[object] = [
+        *silent.at_start(None),  # type: ignore[arg-type]
         *silent.at_tick(None),  # type: ignore[arg-type]
         *silent.at_scope_end(None, None),  # type: ignore[arg-type]
         *silent.at_incident(None, None),  # type: ignore[arg-type]

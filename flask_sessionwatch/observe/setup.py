@@ -1,0 +1,298 @@
+"""How an application is set up, and what it was seen doing, as plain facts for the rules on configuration.
+
+Nothing here runs inside of a request: the watchdog hands over what has ended.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+import weakref
+from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+from sqlalchemy import orm
+
+from .ledger import Checkout
+from .ledger import EngineInfo
+from .ledger import Holder
+from .ledger import Ledger
+from .ledger import Scope
+from .ledger import Transaction
+from .listeners import Listeners
+from .listeners import is_listening
+from .server import Server
+from .server import main_frame
+from .server import server_around
+from .stack import Stack
+
+#: Sessions that outlived their request and are remembered until they are used again.
+_SESSIONS_KEPT = 1_000
+
+
+class Inherited(t.NamedTuple):
+    """Connections that were open in the parent process when this one was forked."""
+
+    engine: EngineInfo
+    connections: int
+    #: Where the parent last used one; empty where nobody watched.
+    stack: Stack
+
+
+class Served(t.NamedTuple):
+    """A Session that is still there although the request it served is over."""
+
+    session: weakref.ref[t.Any]
+    scope: Scope
+    #: Leads to its identity map, which close() replaces by a new one.
+    identity_map: weakref.ref[t.Any]
+    #: The number of the look at which this was seen.
+    look: int
+
+
+class Setup:
+    """The facts about one application.
+
+    :param app: the Flask application, which is only read and never held; None for plain SQLAlchemy.
+    :param ledger: what is live.
+    :param listeners: the listeners of the process.
+    """
+
+    def __init__(self, app: t.Any, ledger: Ledger, listeners: Listeners) -> None:
+        self._app_ref: t.Callable[[], t.Any] = _nothing if app is None else weakref.ref(app)
+        self.ledger = ledger
+        self.listeners = listeners
+        #: The server whose code was running when the application was made.
+        self.made_by: Server | None = server_around(sys._getframe())
+        #: What was open in the parent process when this one was forked.
+        self.inherited: list[Inherited] = []
+        #: Whether somebody has asked for the metrics.
+        self.scraped = False
+        self._said: set[Hashable] = set()
+        self._forget_work()
+
+    def _forget_work(self) -> None:
+        #: Whether a scope of this application is over.
+        self.worked = False
+        #: Where its first Session transaction was begun, and where it wrote first.
+        self.began: Stack = ()
+        self.wrote: Stack = ()
+        #: The threads whose requests checked out from each engine.
+        self.users: weakref.WeakKeyDictionary[EngineInfo, weakref.WeakSet[Holder]] = (
+            weakref.WeakKeyDictionary()
+        )
+        #: Transactions whose Session served a request before, and was neither closed nor removed in between.
+        self.unremoved: list[Transaction] = []
+        self._served: dict[int, Served] = {}
+        self._looks = 0
+
+    def after_fork(self, inherited: list[Inherited]) -> None:
+        """Begin anew in a child process."""
+        self._said.clear()
+        self._forget_work()
+        self.inherited = inherited
+
+    def once(self, *key: Hashable) -> bool:
+        """Whether this is asked for the first time: a fact that does not change is told once."""
+        if key in self._said:
+            return False
+        self._said.add(key)
+        return True
+
+    # The application
+
+    @property
+    def config(self) -> Mapping[str, t.Any]:
+        """The application's configuration; empty when the application is gone."""
+        app = self._app_ref()
+        return {} if app is None else app.config
+
+    @property
+    def under_test(self) -> bool:
+        """Whether the application runs in debug mode or in tests."""
+        return bool(self.config.get("DEBUG") or self.config.get("TESTING"))
+
+    def extension(self, name: str) -> t.Any:
+        """Return one of the application's extensions, or None."""
+        app = self._app_ref()
+        return None if app is None else app.extensions.get(name)
+
+    @property
+    def flask_sqlalchemy(self) -> t.Any:
+        """The application's Flask-SQLAlchemy, or None; Flask-SQLAlchemy-Lite has another set of options."""
+        extension = self.extension("sqlalchemy")
+        module = (
+            ""
+            if extension is None
+            else next(
+                (
+                    each.__module__
+                    for each in type(extension).__mro__
+                    if each.__module__.startswith("flask_sqlalchemy")
+                ),
+                "",
+            )
+        )
+        return extension if module.partition(".")[0] == "flask_sqlalchemy" else None
+
+    @property
+    def server(self) -> Server | None:
+        """The server that runs the application, where it is one that can be recognised."""
+        return self.made_by or server_around(main_frame())
+
+    @property
+    def tracks_modifications(self) -> bool:
+        """Whether Flask-SQLAlchemy keeps every changed object, and nobody listens to the signals that it does it for."""
+        module = sys.modules.get("flask_sqlalchemy.track_modifications")
+        session = getattr(self.flask_sqlalchemy, "session", None)
+        if module is None or session is None or not self.config.get("SQLALCHEMY_TRACK_MODIFICATIONS"):
+            return False
+        signals = (module.models_committed, module.before_models_committed)
+        heard = any(getattr(signal, "receivers", None) for signal in signals)
+        return not heard and is_listening(session, "before_flush", getattr(module, "_record_ops", None))
+
+    @property
+    def records_queries(self) -> bool:
+        """Whether Flask-SQLAlchemy keeps every statement for as long as its app context lasts."""
+        module = sys.modules.get("flask_sqlalchemy.record_queries")
+        listener = getattr(module, "_record_end", None)
+        engines = getattr(self.flask_sqlalchemy, "_app_engines", {}).get(self._app_ref(), {})
+        return any(is_listening(each, "after_cursor_execute", listener) for each in engines.values())
+
+    @property
+    def engines(self) -> list[EngineInfo]:
+        """The watched engines that this application has used."""
+        return [each for each in list(self.users) if not each.ignored]
+
+    # What it was seen doing
+
+    def review(self, ended: Iterable[t.Any], owner: t.Any) -> None:
+        """Learn from the records that have ended: those in a scope that *owner* judges."""
+        self._looks += 1
+        for each in ended:
+            if type(each) is Scope:
+                self.worked = self.worked or each.owner is owner
+            elif type(each) is Checkout:
+                if each.scope is not None and each.scope.owner is owner:
+                    self._review_checkout(each)
+            elif type(each) is Transaction and each.scope is not None and each.scope.owner is owner:
+                self._review_transaction(each)
+
+    def _review_checkout(self, checkout: Checkout) -> None:
+        users = self.users.get(checkout.engine)
+        if users is None:
+            users = self.users[checkout.engine] = weakref.WeakSet()
+        if checkout.scope is not None and checkout.scope.kind == "request":
+            users.add(checkout.holder)
+
+    def _review_transaction(self, transaction: Transaction) -> None:
+        # A request has first to end; a worker may stay in one context for as long as it lives.
+        self.worked = self.worked or (transaction.scope is not None and transaction.scope.kind != "request")
+        if not self.began:
+            self.began = transaction.stack
+        if not self.wrote and transaction.wrote_at is not None:
+            self.wrote = (transaction.wrote_at,)
+        scope = transaction.scope
+        session = transaction.session()
+        if session is not None and scope is not None and scope.kind == "request" and scope.ended:
+            self._review_session(session, transaction, scope)
+
+    def _review_session(self, session: t.Any, transaction: Transaction, scope: Scope) -> None:
+        """Remember a Session that outlived its request, and see whether it served one before."""
+        key = id(session)
+        before = self._served.get(key)
+        if before is not None and before.session() is session:
+            if before.scope is scope or before.scope.holder is not scope.holder:
+                return
+            if self._was_left_open(session, before):
+                self.unremoved.append(transaction)
+        elif len(self._served) >= _SESSIONS_KEPT:
+            self._served.clear()
+        leads_to = weakref.ref(session.identity_map)
+        self._served[key] = Served(transaction.session, scope, leads_to, self._looks)
+
+    def _was_left_open(self, session: t.Any, before: Served) -> bool:
+        """Whether nobody has closed *session* since the request *before*: a new identity map would be there."""
+        if before.look < self._looks and before.identity_map() is session.identity_map:
+            return True
+        latest = before.scope.holder.scope
+        is_idle = latest is not None and latest.ended and id(session) not in self.ledger.transactions
+        return is_idle and len(session.identity_map) > 0
+
+    def registry_of(self, session: t.Any) -> t.Any:
+        """Return the plain ``scoped_session`` that *session* came from, or None.
+
+        Flask-SQLAlchemy's own is left out: it is removed with its app context.
+        """
+        maker = type(session)
+        for registry in self._registries():
+            factory = registry.session_factory
+            if getattr(factory, "class_", None) is maker and not _is_flask_sqlalchemys(registry):
+                return registry
+        return None
+
+    def _registries(self) -> t.Iterator[t.Any]:
+        """Yield the scoped_sessions in sight: in modules and extensions of the application, and around its views."""
+        stacks = self.ledger.stacks
+        places: list[t.Any] = []
+        for module in list(sys.modules.values()):
+            filename = getattr(module, "__file__", None)
+            if isinstance(filename, str) and stacks.is_application(filename):
+                places += list(vars(module).values())
+        app = self._app_ref()
+        if app is not None:
+            places += [*app.extensions.values(), *app.config.values()]
+            for view in list(app.view_functions.values()):
+                places += _reachable_from(view)
+        for place in places:
+            if issubclass(type(place), orm.scoped_session):
+                yield place
+            else:
+                yield from (each for each in _held_by(place) if issubclass(type(each), orm.scoped_session))
+
+
+def open_connections(ledger: Ledger) -> list[Inherited]:
+    """Return what is open in each watched pool; no lock is taken, for a fork may have left it locked."""
+    found = []
+    for info in list(ledger.engines.values()):
+        queue = getattr(getattr(info.pool, "_pool", None), "queue", None)
+        count = ledger.used(info) + (0 if queue is None else len(queue))
+        if queue is not None and count and not info.ignored:
+            found.append(Inherited(info, count, _last_use(info, ledger)))
+    return found
+
+
+def _last_use(info: EngineInfo, ledger: Ledger) -> Stack:
+    records = (*ledger.closed, *ledger.checkouts)
+    return next(
+        (each.stack for each in reversed(records) if type(each) is Checkout and each.engine is info), ()
+    )
+
+
+def _reachable_from(view: t.Any) -> list[t.Any]:
+    cells = getattr(getattr(view, "__wrapped__", view), "__closure__", None) or ()
+    return [content for cell in cells for content in _content(cell)]
+
+
+def _content(cell: t.Any) -> list[t.Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # not assigned yet
+        return []
+
+
+def _held_by(place: t.Any) -> list[t.Any]:
+    try:
+        return list(vars(place).values())
+    except Exception:  # a proxy that is bound to nothing, or an object without attributes of its own
+        return []
+
+
+def _is_flask_sqlalchemys(registry: t.Any) -> bool:
+    scopefunc = getattr(registry.registry, "scopefunc", None)
+    return str(getattr(scopefunc, "__module__", "")).startswith("flask_sqlalchemy")
+
+
+def _nothing() -> None:
+    return None
