@@ -61,7 +61,9 @@ class PoolSmallerThanThreads(Rule):
 
 def _threads(engine: EngineInfo, moment: Moment) -> tuple[int, str]:
     """Return how many threads use *engine*, and who says so."""
-    seen = [holder for holder in list(moment.setup.users.get(engine, ())) if holder.is_alive]
+    # By the interpreter's own list: a greenlet that is over still says that it lives, and an ident may come again.
+    users = list(moment.setup.users.get(engine, ()))
+    seen = {holder.ident for holder in users if moment.present.frame(holder) is not None}
     capacity = engine.capacity or 0
     if not seen or len(seen) > capacity:
         return len(seen), "its requests run on"
@@ -76,7 +78,7 @@ class ConnectedBeforeFork(Rule):
     What it does
         Tells, in a worker that serves requests, that the pool it inherited from its parent had open connections at
         the fork, with the line that used one last. A pool that was disposed of, before the fork or after it, is not
-        told. When a worker has used an inherited connection, SW105 has told that, and this stays silent.
+        told. When the worker was told to use an inherited connection already, this stays silent.
 
     Why it matters
         Parent and workers share the same sockets. As soon as two of them use one, answers are mixed up, or the server
@@ -187,12 +189,15 @@ class SingleProcessMetrics(Rule):
     Example
         ::
 
-            gunicorn --workers 4 shop:app
+            bind = "0.0.0.0:8000"                 # gunicorn.conf.py
+            workers = 4
 
     Instead
         ::
 
-            PROMETHEUS_MULTIPROC_DIR=/run/shop/metrics gunicorn --workers 4 shop:app
+            bind = "0.0.0.0:8000"                 # gunicorn.conf.py
+            workers = 4
+            raw_env = ["PROMETHEUS_MULTIPROC_DIR=/run/shop/metrics"]
 
     Options
         None.
