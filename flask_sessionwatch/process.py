@@ -67,6 +67,7 @@ class Process:
             self.scopes.awake = False
         self._watched.add(watched)
         self.stacks.depth = max(each.settings.stack_depth for each in self.watched)
+        self.ledger.most_objects = min(each.settings.max_identity_map for each in self.watched)
         self.stacks.add_paths(watched.app_paths)
         with contextlib.suppress(Exception):  # it is asked again at each tick, and errors are told there
             self.listeners.look()

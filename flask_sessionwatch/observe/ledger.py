@@ -235,6 +235,11 @@ class Transaction(Writes):
     dropped: dict[str, int] | None = None
     lost_how = ""
     adopted = False
+    #: How many objects its session kept, and how many statements it had run, when that was seen to have grown last.
+    objects = 0
+    objects_at = 0
+    #: How often it was seen to have grown.
+    growths = 0
     #: "teardown" or "stream", where it was begun when the teardown of its scope had closed such sessions already.
     late: str | None = None
     #: Whether several threads were seen using it at once.
@@ -399,6 +404,8 @@ class Ledger:
         self.incidents: deque[Incident] = deque(maxlen=INCIDENTS_KEPT)
         #: Ended scopes, transactions, check-outs and other facts, to be counted by the watchdog.
         self.closed: deque[t.Any] = deque(maxlen=CLOSED_KEPT)
+        #: The objects in one session from which on its growth is followed; the smallest limit of all applications.
+        self.most_objects = 10_000
         #: Whether a request was served yet.
         self.serving = False
         self.internal_errors = 0

@@ -76,6 +76,9 @@ class Noticer:
         self._scope = scope
         #: Whether an app context is current; set by the layer that knows Flask.
         self.in_context: t.Callable[[], bool] = lambda: True
+        #: Whether the first session belongs to the current app context and the second to one around that.
+        self.in_nested_context: t.Callable[[t.Any, t.Any], bool] = lambda session, other: False
+        self._growths: weakref.WeakKeyDictionary[t.Any, Growth] = weakref.WeakKeyDictionary()
 
     def _file(
         self,
@@ -205,6 +208,10 @@ class Noticer:
         assert scope is not None
         if scope.status is not None:
             transaction.late = self._late(scope, session, frame)
+        for other in scope.transactions.copy():
+            if other.holder is transaction.holder and self._is_nested(session, other):
+                stack = self._capture(frame)
+                self._file("nested_context", stack, scope, None, pending=other.stack)
 
     def _late(self, scope: Scope, session: t.Any, frame: FrameType) -> str | None:
         """Tell what comes after teardown has closed *session*, or the one before it in its registry."""
@@ -214,6 +221,12 @@ class Noticer:
         if older or (not self.in_context() and _passes(frame, _REGISTRY)):
             return "stream"
         return None
+
+    def _is_nested(self, session: t.Any, other: Transaction) -> bool:
+        around = other.session()
+        if around is None or around is session or not self.in_nested_context(session, around):
+            return False
+        return other.cursor is not None or bool(around.new or around.dirty or around.deleted)
 
     # Queries
 
@@ -326,7 +339,7 @@ class Noticer:
             checkout.lost = True
             self._file("lost_write", checkout.stack, checkout.scope, checkout)
 
-    def commit(self, scope: Scope, frame: FrameType) -> None:
+    def commit(self, scope: Scope, frame: FrameType, session: t.Any = None) -> None:
         """Count a commit, and from a scope's second on its line as well: most scopes have only one."""
         scope.commits += 1
         if scope.commits == 1:
@@ -336,6 +349,22 @@ class Noticer:
             calls = scope.commit_calls = {}
         call = self._ledger.stacks.application_call(frame)
         calls[call] = calls.get(call, 0) + 1
+        if session is not None:
+            self.grown(scope, frame, session)
+
+    def grown(self, scope: Scope | None, frame: FrameType, session: t.Any) -> None:
+        """Follow how many objects a session keeps from commit to commit."""
+        limit = self._ledger.most_objects
+        count = len(session.identity_map)
+        if count * _FOLLOWED_FROM <= limit:
+            return
+        growth = self._growths.get(session)
+        if growth is None:
+            growth = self._growths[session] = Growth(limit)
+        if growth.has_passed(count):
+            # Not to the scope: one that ends never does not tell until then.
+            incident = Incident("grown", self._capture(frame), self._holder(), scope, None, objects=count)
+            self._ledger.incidents.append(incident)
 
     def late_rollback(self, transaction: Transaction) -> None:
         """Note writes that are rolled back although the response says that all went well."""
@@ -393,6 +422,32 @@ def _says_concurrent(error: BaseException) -> bool:
     if not isinstance(error, sa_exc.InvalidRequestError):
         return False
     return error.code == _CONCURRENT_USE or "concurrent operations are not permitted" in str(error)
+
+
+#: A session is followed from this part of the limit on.
+_FOLLOWED_FROM = 4
+#: What is loaded once and kept makes a session grow once.
+_GROWTHS = 3
+
+
+class Growth:
+    """How a session has grown: the most objects it kept, and how often it came to keep more."""
+
+    __slots__ = ("__weakref__", "limit", "most", "times")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.most = self.times = 0
+
+    def has_passed(self, count: int) -> bool:
+        """Whether a session that grows again and again has passed the limit, or has doubled since it did."""
+        if count > self.most:
+            self.most = count
+            self.times += 1
+        if count <= self.limit or self.times < _GROWTHS:
+            return False
+        self.limit = 2 * count
+        return True
 
 
 class RowCount:

@@ -542,7 +542,9 @@ class Recorder:
                 if scope is None or scope.ended:
                     scope = self.scope()
                 if scope is not None:
-                    self.notice.commit(scope, sys._getframe(1))
+                    self.notice.commit(scope, sys._getframe(1), session)
+                else:
+                    self.notice.grown(None, sys._getframe(1), session)
         except Exception:
             self.failed("after_commit")
             self._lose_track(session)

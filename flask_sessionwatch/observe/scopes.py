@@ -57,6 +57,7 @@ class Scopes:
         self.wake: t.Callable[[], None] = lambda: None
         recorder.find_scope = self.of_context
         recorder.notice.in_context = flask.has_app_context
+        recorder.notice.in_nested_context = in_nested_context
         recorder.engines.bind_key = bind_key_of
 
     def end(self, scope: Scope) -> None:
@@ -240,6 +241,38 @@ def _current_context() -> t.Any:
     if not flask.has_app_context():
         return None
     return flask.globals.app_ctx._get_current_object()  # type: ignore[attr-defined]
+
+
+def in_nested_context(session: t.Any, other: t.Any) -> bool:
+    """Whether *session* belongs to the current app context, and *other* to one that was pushed before it."""
+    context = _current_context()
+    if context is None or not _owns(context, session):
+        return False
+    while (context := _context_around(context)) is not None:
+        if _owns(context, other):
+            return True
+    return False
+
+
+def _owns(context: t.Any, session: t.Any) -> bool:
+    """Whether the database extension keeps *session* for an app context. Nothing is created by asking."""
+    extension = context.app.extensions.get("sqlalchemy")
+    registry = getattr(vars(extension).get("session"), "registry", None) if extension is not None else None
+    if isinstance(getattr(registry, "registry", None), dict):  # Flask-SQLAlchemy's
+        return registry.registry.get(id(context)) is session  # type: ignore[union-attr]
+    kept = vars(context.g)  # Flask-SQLAlchemy-Lite's
+    sessions = [*kept.get("_sqlalchemy_sessions", {}).values()]
+    sessions += [
+        getattr(each, "sync_session", None) for each in kept.get("_sqlalchemy_async_sessions", {}).values()
+    ]
+    return any(each is session for each in sessions)
+
+
+def _context_around(context: t.Any) -> t.Any:
+    """Return the app context that was current when *context* was pushed."""
+    tokens = getattr(context, "_cv_tokens", None) or [getattr(context, "_cv_token", None)]
+    around = getattr(tokens[-1], "old_value", None)
+    return around if hasattr(around, "app") else None
 
 
 def _context_collected(scope_ref: weakref.ref[Scope], _: object) -> None:

@@ -12,12 +12,14 @@ from .connections import AbandonedConnection
 from .connections import LeakedConnection
 from .connections import LongCheckout
 from .connections import NestedCheckout
+from .contexts import NestedContext
 from .contexts import SessionAfterTeardown
 from .deployment import ConnectedBeforeFork
 from .deployment import PoolSmallerThanThreads
 from .deployment import ScopedSessionWithoutTeardown
 from .deployment import SingleProcessMetrics
 from .legacy import LegacyQuery
+from .longlived import IdentityMapGrowth
 from .pools import PoolExhausted
 from .scopes import CrossThreadSession
 from .scopes import SessionOutsideScope
@@ -39,6 +41,8 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     SessionOutsideScope(),
     SessionAfterTeardown(),
     CrossThreadSession(),
+    NestedContext(),
+    IdentityMapGrowth(),
     LegacyQuery(),
     CommitStorm(),
     PoolExhausted(),

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..finding import Finding
+from ..observe.ledger import Incident
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
 from .base import Moment
 from .base import Rule
+from .base import in_scope
 
 _TEARDOWN = "do_teardown_appcontext"
 
@@ -81,6 +83,57 @@ class SessionAfterTeardown(Rule):
             scope,
             verb="begun",
             subject=transaction,
+        )
+
+
+@dataclass(frozen=True)
+class NestedContext(Rule):
+    """A nested app context got a session of its own while the outer one had uncommitted work.
+
+    What it does
+        Tells when the session of an app context begins while the same thread has written or changed something in the
+        session of an app context around it, and has not committed that yet. The session must be one that
+        Flask-SQLAlchemy or Flask-SQLAlchemy-Lite keeps for the context.
+
+    Why it matters
+        ``db.session`` is another session in there: it does not see what the outer one has not committed, its
+        commit does not save that, and a row or, with SQLite, a database that the outer one has locked makes
+        it wait for itself.
+
+    Example
+        ::
+
+            db.session.add(Order(id=1))
+            with app.app_context():
+                db.session.get(Order, 1)           # None: this is another session
+
+    Instead
+        ::
+
+            db.session.add(Order(id=1))
+            db.session.get(Order, 1)               # the current app context is enough
+
+    Options
+        None.
+    """
+
+    code = "SW306"
+    name = "nested-context"
+    level = "info"
+    hint = "commit before pushing another app context, or work in the one that is current already."
+
+    def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
+        if incident.kind != "nested_context":
+            return
+        pending = moment.ledger.stacks.site(incident.details["pending"])
+        lines = [] if pending is None else [f"the outer session was begun at {pending}"]
+        yield self.finding(
+            moment,
+            f"{in_scope(incident.scope)} began a session in a nested app context while the outer one's was uncommitted.",
+            incident.stack,
+            incident.scope,
+            verb="begun",
+            details={"lines": lines},
         )
 
 

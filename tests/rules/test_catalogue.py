@@ -80,6 +80,8 @@ LEVEL_OF = {
     "SW301": "warning",
     "SW302": "warning",
     "SW303": "error",
+    "SW306": "info",
+    "SW307": "warning",
     "SW404": "info",
     "SW501": "warning",
     "SW601": "error",

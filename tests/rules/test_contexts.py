@@ -198,3 +198,78 @@ def test_receiver_of_a_late_signal(world: World) -> None:
     with flask.appcontext_tearing_down.connected_to(receiver, world.app):
         world.open()
     assert [line("LATE")] == [at(each) for each in world.told("SW302")]
+
+
+# SW306 nested-context
+
+EXTENSIONS = ["flask_sqlalchemy", "flask_sqlalchemy_lite"]
+
+
+def _eve(session: t.Any) -> None:
+    session.add(Item(name="eve"))
+
+
+def _eve_flushed(session: t.Any) -> None:
+    session.add(Item(name="eve"))
+    session.flush()
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("write", [_eve, _eve_flushed])
+def test_nested_context(world: World, extension: str, write: t.Callable[[t.Any], None]) -> None:
+    """SW306: a nested app context whose session begins while the outer one's is uncommitted is told as info."""
+    db: t.Any = getattr(world, extension)()
+
+    @world.view()
+    def view() -> str:
+        write(db.session)
+        with world.app.app_context():
+            names = db.session.scalars(NAMES).all()  # NESTED
+        db.session.commit()
+        return str(names)
+
+    assert "eve" not in world.open().text
+    (finding,) = world.told("SW306")
+    assert (finding.rule, finding.level, at(finding)) == ("nested-context", "info", line("NESTED"))
+    assert str(finding.scope) == "GET /"
+    assert world.heard == []
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_healthy_nested_context(world: World, extension: str) -> None:
+    """SW306: after a commit, after mere reading, and for a session that belongs to no context, nothing is told."""
+    db: t.Any = getattr(world, extension)()
+
+    @world.view()
+    def view() -> str:
+        db.session.add(Item(name="eve"))
+        db.session.commit()
+        with world.app.app_context():
+            db.session.scalars(NAMES).all()
+        db.session.scalars(NAMES).all()
+        with world.app.app_context():
+            db.session.scalars(NAMES).all()
+        _eve(db.session)
+        with world.app.app_context(), orm.Session(world.engine) as session:
+            session.scalars(NAMES).all()
+        db.session.rollback()
+        return "ok"
+
+    world.open()
+    assert world.told("SW306") == []
+    assert world.heard == []
+
+
+def test_two_sessions_of_one_context(world: World) -> None:
+    """SW306: a second session in the same app context is no nested context."""
+    db = world.flask_sqlalchemy_lite()
+
+    @world.view()
+    def view() -> str:
+        _eve(db.session)
+        db.get_session("audit").scalars(NAMES).all()
+        db.session.rollback()
+        return "ok"
+
+    world.open()
+    assert world.told("SW306") == []

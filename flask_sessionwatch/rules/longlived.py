@@ -1,0 +1,113 @@
+"""SW3xx: sessions that live too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..finding import Finding
+from ..finding import Level
+from ..observe.ledger import Incident
+from ..observe.ledger import Scope
+from ..observe.ledger import Transaction
+from .base import Moment
+from .base import Rule
+from .base import in_scope
+
+#: How often a session has to be seen to have grown.
+_GROWTHS = 3
+
+
+@dataclass(frozen=True)
+class IdentityMapGrowth(Rule):
+    """One session keeps more than SESSIONWATCH_MAX_IDENTITY_MAP objects, and more with time.
+
+    What it does
+        Looks at how many objects a session keeps at its commits, from a scope's second on, and at the
+        transactions that are open longer than SESSIONWATCH_LONG_TRANSACTION at each tick. Told is a session that has
+        grown several times and is past the limit: as a warning, and as info for a request, which ends soon. One big
+        query is not this.
+
+    Why it matters
+        A Session forgets an object when nobody else refers to it. A worker that keeps results, or whose objects refer
+        to each other, keeps all of them: memory grows with every job, and so does the time of each
+        flush and of each commit, which expires them all.
+
+    Example
+        ::
+
+            def worker():
+                with app.app_context():
+                    for job in queue:
+                        results.append(process(job))       # objects of one session, kept for ever
+                        db.session.commit()
+
+    Instead
+        ::
+
+            def worker():
+                for job in queue:
+                    with app.app_context():                # a session for each job
+                        results.append(process(job).id)
+                        db.session.commit()
+
+    Options
+        ``limit``: objects; SESSIONWATCH_MAX_IDENTITY_MAP unless given, below which nothing is followed.
+    """
+
+    code = "SW307"
+    name = "identity-map-growth"
+    hint = "give each job a session of its own, or call session.expunge_all() or remove() between jobs."
+
+    limit: int | None = None
+
+    def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
+        if incident.kind == "grown" and incident.details["objects"] > self._limit(moment):
+            objects = incident.details["objects"]
+            yield self.finding(
+                moment,
+                self._message(incident.scope, objects, moment),
+                incident.stack,
+                incident.scope,
+                level=_level(incident.scope),
+                verb="committed",
+                details={"objects": objects, "limit": self._limit(moment)},
+            )
+
+    def at_tick(self, moment: Moment) -> Iterable[Finding]:
+        for transaction in moment.transactions:
+            if moment.now - transaction.began_at <= moment.settings.long_transaction:
+                break  # the oldest come first
+            if self._has_grown(transaction) and transaction.objects > self._limit(moment):
+                level = _level(transaction.scope)
+                if self.is_news(transaction, level):
+                    yield self.finding(
+                        moment,
+                        self._message(transaction.scope, transaction.objects, moment),
+                        transaction.stack,
+                        transaction.scope,
+                        level=level,
+                        verb="begun",
+                        subject=transaction,
+                        details={"objects": transaction.objects, "limit": self._limit(moment)},
+                    )
+
+    def _has_grown(self, transaction: Transaction) -> bool:
+        """Whether its session has grown from tick to tick, and by more statements than one."""
+        session = transaction.session()
+        objects = 0 if session is None else len(session.identity_map)
+        statements = sum(checkout.statements for checkout in transaction.checkouts)
+        if objects > transaction.objects and statements > transaction.objects_at:
+            transaction.objects, transaction.objects_at = objects, statements
+            transaction.growths += 1
+        return transaction.growths >= _GROWTHS
+
+    def _limit(self, moment: Moment) -> int:
+        return moment.settings.max_identity_map if self.limit is None else self.limit
+
+    def _message(self, scope: Scope | None, objects: int, moment: Moment) -> str:
+        return f"{in_scope(scope)}: one session keeps {objects} objects and grows; the limit is {self._limit(moment)}."
+
+
+def _level(scope: Scope | None) -> Level:
+    return "info" if scope is not None and scope.kind == "request" else "warning"
