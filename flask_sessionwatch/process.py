@@ -105,6 +105,7 @@ class Process:
             if not self.recorder.active:
                 self.count()
                 return []
+            self.recorder.tell_greenlets_apart()
             self.recorder.prune()
             self.scopes.end_collected()
             incidents: list[Incident] = _taken(self.ledger.incidents)

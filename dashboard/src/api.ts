@@ -64,6 +64,8 @@ export interface Checkout extends ScopeName, WorkerName {
   idle_seconds: number | null;
   leaked: boolean;
   stack: Frame[];
+  /** What its holder is doing now, in words, where they are known. */
+  doing?: string | null;
   now: Frame[];
 }
 

@@ -13,7 +13,9 @@ import typing as t
 import weakref
 from collections import deque
 from contextvars import ContextVar
+from types import FrameType
 
+from . import greenlets
 from .stack import Call
 from .stack import Stack
 from .stack import Stacks
@@ -30,13 +32,33 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Holder:
-    """A thread that uses sessions, remembered for as long as a record names it."""
+    """A thread, or a greenlet, that uses sessions; remembered for as long as a record names it."""
 
-    __slots__ = ("__weakref__", "checkouts", "ident", "latest", "opening", "scope", "thread")
+    __slots__ = (
+        "__weakref__",
+        "checkouts",
+        "greenlet_ref",
+        "ident",
+        "latest",
+        "opening",
+        "scope",
+        "thread",
+        "thread_ident",
+    )
 
     def __init__(self) -> None:
-        self.thread = threading.current_thread()
-        self.ident = threading.get_ident()
+        greenlet = greenlets.current()
+        #: The key of the thread in ``sys._current_frames()``.
+        self.thread_ident = self.ident = greenlets.thread_ident()
+        #: None for a greenlet that is not the one its thread began with.
+        self.thread: threading.Thread | None = None
+        self.greenlet_ref: Ref | None = None
+        if greenlet is not None:
+            self.belongs_to(greenlet)
+        if greenlet is None or greenlet.parent is None:
+            self.thread = threading.current_thread()
+        else:
+            self.ident = id(greenlet)
         #: The transaction this thread began last, until it has ended.
         self.opening: Transaction | None = None
         #: The check-out this thread used last, until it is returned.
@@ -46,13 +68,38 @@ class Holder:
         #: What this thread has checked out outside of any scope.
         self.checkouts: set[Checkout] = set()
 
+    def belongs_to(self, greenlet: t.Any) -> None:
+        """Remember the greenlet, once there are greenlets at all."""
+        if self.greenlet_ref is None:
+            self.greenlet_ref = weakref.ref(greenlet)
+
     @property
     def name(self) -> str:
-        return self.thread.name
+        if self.thread is not None:
+            return self.thread.name
+        name = getattr(self._greenlet, "name", None)
+        return name if isinstance(name, str) else f"greenlet-{self.ident:x}"
 
     @property
     def is_alive(self) -> bool:
-        return self.thread.is_alive()
+        if self.thread is not None:
+            return self.thread.is_alive()
+        greenlet = self._greenlet
+        return greenlet is not None and not greenlet.dead
+
+    @property
+    def _greenlet(self) -> t.Any:
+        return None if self.greenlet_ref is None else self.greenlet_ref()
+
+    def frame_among(self, frames: t.Mapping[int, FrameType]) -> FrameType | None:
+        """Return the innermost frame of this thread or greenlet, or None when it is over.
+
+        :param frames: what every thread is running: ``sys._current_frames()``.
+        """
+        if not self.is_alive:
+            return None
+        suspended = getattr(self._greenlet, "gr_frame", None)
+        return frames.get(self.thread_ident) if suspended is None else suspended
 
 
 class EngineInfo:
@@ -396,7 +443,7 @@ class Ledger:
         self.transactions: dict[int, Transaction] = {}
         #: Scopes that are open; only those that may outlive their thread's attention are kept here.
         self.scopes: set[Scope] = set()
-        #: Every thread that has used a session or served a request, for as long as it lives.
+        #: Every thread or greenlet that has used a session or served a request, for as long as it lives.
         self.holders: set[weakref.ref[Holder]] = set()
         #: Who waits for a connection: thread ident -> (engine, since when).
         self.acquiring: dict[int, tuple[t.Any, float]] = {}

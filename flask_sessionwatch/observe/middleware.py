@@ -92,7 +92,7 @@ class Middleware:
         self.scopes = scopes
         self.owner = owner
         self.rule_of = rule_of
-        self._local = scopes.recorder.local
+        self._recorder = scopes.recorder
 
     def __call__(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -115,9 +115,9 @@ class Middleware:
             if parent is not None and not parent.ended:
                 scope.parent = parent
             try:
-                holder = self._local.holder
+                holder = self._recorder.local.holder
             except AttributeError:
-                holder = self.scopes.recorder.holder()
+                holder = self._recorder.holder()
             scope.holder = holder
             holder.scope = scope
             # What this thread used last belongs to earlier work: if it is used again, that is to be looked at.

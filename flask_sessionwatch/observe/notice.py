@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
+from .doing import doing
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Failure
@@ -127,9 +128,9 @@ class Noticer:
         site = stacks.site(checkout.stack)
         text = f"{scope}, held {now - checkout.began_at:.1f} s by thread '{checkout.holder.name}'"
         text += f", checked out at {site}" if site is not None else ""
-        present = stacks.application_call(sys._current_frames().get(checkout.user.ident))
-        if present is not None and checkout.user is not self._holder():
-            text += f", now at {stacks.site((present,))}"
+        if checkout.user is not self._holder():
+            present = doing(checkout.user.frame_among(sys._current_frames()), stacks)
+            text += f", {present}" if present else ""
         return text
 
     # Threads and scopes
@@ -139,7 +140,9 @@ class Noticer:
         previous, checkout.user = checkout.user, holder
         if previous.latest is checkout:
             previous.latest = None
-        frame = sys._current_frames().get(previous.ident) if previous.is_alive else None
+        if previous.ident == holder.ident:  # it was checked out before the watch began
+            return
+        frame = previous.frame_among(sys._current_frames())
         if frame is not None and _operates(frame, checkout):
             if checkout.transaction is not None:
                 checkout.transaction.shared = True

@@ -1,22 +1,20 @@
-"""What a holder of a connection is doing right now: read from its thread's stack and its driver."""
+"""What a holder of a connection is doing right now: read from its stack and its driver."""
 
 from __future__ import annotations
 
-import os
 import sys
 import typing as t
 from types import FrameType
 
-import sqlalchemy as sa
-
+from .doing import NOTHING
+from .doing import STATEMENT
+from .doing import Doing
+from .doing import doing
 from .ledger import Checkout
 from .ledger import Holder
-from .stack import Site
 from .stack import Stack
 from .stack import Stacks
 
-_SQLALCHEMY = os.path.join(os.path.dirname(sa.__file__), "")
-_POOL = os.path.join(_SQLALCHEMY, "pool", "")
 #: libpq's and psycopg's PQTRANS_IDLE, and MySQL's SERVER_STATUS_IN_TRANS.
 _POSTGRES_IDLE = 0
 _MYSQL_IN_TRANSACTION = 1
@@ -24,40 +22,35 @@ _MYSQL_AUTOCOMMIT = 2
 
 
 class Present:
-    """One look at every thread, shared by all rules of a tick."""
+    """One look at every thread and greenlet, shared by all rules of a tick."""
 
     def __init__(self, stacks: Stacks) -> None:
         self.stacks = stacks
         self._frames = sys._current_frames()
 
     def frame(self, holder: Holder) -> FrameType | None:
-        """Return the innermost frame of *holder*'s thread, or None when it is over."""
-        return self._frames.get(holder.ident) if holder.is_alive else None
+        """Return the innermost frame of *holder*, or None when it is over."""
+        return holder.frame_among(self._frames)
 
     def stack(self, holder: Holder) -> Stack:
-        """Return the present stack of *holder*'s thread."""
+        """Return the present stack of *holder*."""
         return self.stacks.capture(self.frame(holder))
 
-    def site(self, holder: Holder) -> Site | None:
-        """Return the application's line that *holder*'s thread is at."""
-        return self.stacks.site(self.stack(holder))
+    def doing(self, holder: Holder) -> Doing:
+        """Say what *holder* is doing, and at which line of the application."""
+        return doing(self.frame(holder), self.stacks)
+
+    def doing_with(self, checkout: Checkout) -> Doing:
+        """Say what who holds *checkout* is doing; once its scope is over, that has nothing to do with it."""
+        over = checkout.scope is not None and checkout.scope.ended
+        return NOTHING if over else self.doing(checkout.user)
 
     def runs_statement(self, holder: Holder) -> bool:
-        """Whether *holder*'s thread is inside SQLAlchemy or a driver, and not merely waiting for the pool."""
-        frame = self.frame(holder)
-        while frame is not None:
-            filename = frame.f_code.co_filename
-            if filename.startswith(_POOL):
-                return False
-            if filename.startswith(_SQLALCHEMY):
-                return True
-            if self.stacks.is_application(filename):
-                return False
-            frame = frame.f_back
-        return False
+        """Whether *holder* is inside SQLAlchemy or a driver, and not merely waiting for the pool."""
+        return self.doing(holder).what == STATEMENT
 
     def has_moved_on(self, holder: Holder, stack: Stack) -> bool:
-        """Whether nothing of the application that was running in *stack* runs on that thread any more."""
+        """Whether nothing of the application that was running in *stack* runs there any more."""
         codes = self.stacks.application_codes(stack)
         frame = self.frame(holder)
         if not codes or frame is None:

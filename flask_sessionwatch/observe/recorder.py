@@ -21,6 +21,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 from sqlalchemy import pool as sa_pool
 
+from . import greenlets
 from .engines import KEY
 from .engines import Engines
 from .engines import pooled_of
@@ -65,7 +66,8 @@ class Recorder:
         self.active = False
         #: Finds the scope of work that runs outside of any request; set by the layer that knows Flask.
         self.find_scope: t.Callable[[], Scope | None] = lambda: None
-        self.local = threading.local()
+        #: What each thread, or each greenlet where there are any, has of its own.
+        self.local: t.Any = threading.local()
         self.engines = Engines(ledger, self.holder)
         self.notice = Noticer(ledger, self.holder, self.scope)
         self.queries = Queries(ledger, self.notice.legacy_query, self.failed)
@@ -80,6 +82,7 @@ class Recorder:
     def attach(self) -> None:
         """Start to listen. Engines and sessions that exist already are seen as well."""
         self.active = True
+        self.tell_greenlets_apart()
         if self._attached:
             return
         for target, name, listener, options in self._listeners():
@@ -88,6 +91,11 @@ class Recorder:
         self.queries.attach()
         self._attached = True
         self.ledger.attached_at = clock()
+
+    def tell_greenlets_apart(self) -> None:
+        """Keep a record per greenlet from now on, if there are any; until then it costs nothing."""
+        if greenlets.in_use() and not isinstance(self.local, greenlets.GreenletLocal):
+            self.local = greenlets.GreenletLocal(self.local)
 
     def detach(self) -> None:
         """Remove every listener.
@@ -140,7 +148,6 @@ class Recorder:
         """Wrap the one place that sees waiting and time-outs, for which the pool has no event."""
         original = self._raw_connection = sa.Engine.raw_connection
         recorder = self
-        local = self.local
         acquiring = self.ledger.acquiring
 
         @functools.wraps(original)
@@ -149,7 +156,7 @@ class Recorder:
             if not recorder.active or recorder.wrapper is not raw_connection:
                 return original(engine)
             try:
-                ident = local.holder.ident
+                ident = recorder.local.holder.ident
             except AttributeError:
                 ident = recorder.holder().ident
             acquiring[ident] = (engine, clock())
@@ -180,7 +187,7 @@ class Recorder:
             self.on_error(where)
 
     def holder(self) -> Holder:
-        """Return the record of the calling thread."""
+        """Return the record of the calling thread or greenlet."""
         try:
             known: Holder = self.local.holder
             return known

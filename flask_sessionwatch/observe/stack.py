@@ -19,6 +19,8 @@ Stack: t.TypeAlias = "tuple[Call, ...]"
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.join(sysconfig.get_path("stdlib"), "")
+#: A script may have no ending.
+_PYTHON_ENDINGS = ("", ".py", ".pyw", ".pyx")
 _LIBRARY_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -76,7 +78,8 @@ class Stacks:
         return known
 
     def _belongs(self, filename: str) -> bool:
-        if filename.startswith("<"):
+        # A compiled template bears its own file's name, and line numbers of the Python that was made from it.
+        if filename.startswith("<") or os.path.splitext(filename)[1] not in _PYTHON_ENDINGS:
             return False
         path = absolute(filename)
         if path.startswith((_OWN_FOLDER, _STANDARD_LIBRARY)):

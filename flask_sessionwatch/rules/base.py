@@ -197,16 +197,13 @@ def is_left_behind(checkout: Checkout, moment: Moment) -> bool:
 
 def of_holder(checkout: Checkout, moment: Moment) -> dict[str, t.Any]:
     """Return the plain data that findings on a held connection share."""
-    lines = []
-    over = checkout.scope is not None and checkout.scope.ended
-    now_at = None if over else moment.present.site(checkout.user)
-    if now_at is not None:
-        lines.append(f"now at {now_at}")
+    now = moment.present.doing_with(checkout)
     return {
         "engine": checkout.engine.name,
         "thread": checkout.user.name,
         "held_seconds": round(moment.now - checkout.began_at, 3),
         "statements": checkout.statements,
-        "now": None if now_at is None else now_at._asdict(),
-        "lines": lines,
+        "now": None if now.site is None else now.site._asdict(),
+        "doing": now.what,
+        "lines": [str(now)] if now else [],
     }

@@ -97,6 +97,7 @@ class LivePicture:
             "session_id": None if owner is None else _session_id(owner),
             "statements": checkout.statements,
             "idle_seconds": round(self._now - checkout.used_at, 3),
+            "doing": self._present.doing_with(checkout).what,
             "now": frames(self._ledger.stacks, self._present.stack(checkout.user)),
         }
 

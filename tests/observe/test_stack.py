@@ -273,3 +273,11 @@ def test_working_folder_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     gone.rmdir()
     assert shortened("/srv/shop/a.py") == "/srv/shop/a.py"
     assert str(Site("/srv/shop/a.py", 1, "f")) == "/srv/shop/a.py:1 in f"
+
+
+def test_templates_are_no_code(stacks: Stacks) -> None:
+    """A compiled template bears its own file's name but not its lines, so it is no site."""
+    folder = os.path.dirname(HERE)
+    assert not stacks.is_application(os.path.join(folder, "templates", "page.html"))
+    assert stacks.is_application(os.path.join(folder, "views.py"))
+    assert stacks.is_application(os.path.join(folder, "manage"))

@@ -13,6 +13,7 @@ from sqlalchemy import orm
 from werkzeug.exceptions import HTTPException
 
 from flask_sessionwatch import Finding
+from flask_sessionwatch.observe.stack import shortened
 from flask_sessionwatch.rules.sessions import IdleInTransaction
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
@@ -710,7 +711,10 @@ def test_idle_says_where_its_holder_is(world: World) -> None:
     finding = world.wait_for("SW202")
     done.set()
     thread.join()
-    assert finding.details["now"]["lineno"] == line("ELSEWHERE")
+    now = finding.details["now"]
+    assert now["lineno"] == line("ELSEWHERE")
+    assert finding.details["doing"] == "waiting for another thread"
+    assert f"now waiting for another thread at {shortened(__file__)}:{now['lineno']} in work" in finding.text
 
 
 def test_idle_core(every_world: World) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import orm
 from flask_sessionwatch import DEFAULT_RULES
 from flask_sessionwatch import Rule
 from flask_sessionwatch import SessionWatch
+from tests.rules.conftest import until
 from tests.web.conftest import Pages
 from tests.web.conftest import Watch
 
@@ -25,7 +26,7 @@ SCOPE = {"scope", "scope_kind"}
 ENGINE = {"name", "dialect", "pool", "size", "max", "used", "idle", "waiting", "oldest_age_seconds"}
 HELD = {*SCOPE, *WORKER, "id", "site", "age_seconds", "leaked", "stack", "thread"}
 SESSION = {*HELD, "writes", "checkouts"}
-CHECKOUT = {*HELD, "engine", "session", "session_id", "statements", "idle_seconds", "now"}
+CHECKOUT = {*HELD, "engine", "session", "session_id", "statements", "idle_seconds", "doing", "now"}
 FINDING = {
     *SCOPE,
     *("code", "rule", "level", "message", "site", "hint", "count", "first_seen", "last_seen"),
@@ -116,6 +117,27 @@ def test_live_checkout(pages: Leaky) -> None:
     assert [checkout[name] for name in ("leaked", "session", "session_id")] == [True, False, None]
     assert [float, float] == [type(checkout[name]) for name in ("age_seconds", "idle_seconds")]
     assert checkout["statements"] == 1
+    assert checkout["doing"] is None  # its request is over
+
+
+def test_live_checkout_of_a_thread_at_work(pages: Leaky, engine: sa.Engine) -> None:
+    """A connection that is held by a thread at work tells what that is doing."""
+    over = threading.Event()
+
+    def work() -> None:
+        with engine.connect():
+            over.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(
+        lambda: (
+            [each["doing"] for each in pages.json("/api/v1/live")["checkouts"]]
+            == ["waiting for another thread"]
+        )
+    )
+    over.set()
+    thread.join()
 
 
 def test_live_session(pages: Leaky) -> None:

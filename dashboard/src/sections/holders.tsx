@@ -51,7 +51,7 @@ function Stacks({ row }: { row: Checkout }) {
       <p class="quiet">{row.session ? "Owned by a Session." : "Checked out without a Session."}</p>
       <div class="stacks">
         <Stack title="Checked out at" frames={row.stack} />
-        <Stack title="Now at" frames={row.now} />
+        <Stack title={row.doing ? `Now ${row.doing} at` : "Now at"} frames={row.now} />
       </div>
     </>
   );
