@@ -341,11 +341,11 @@ def test_scope_lets_exceptions_pass(shop: Shop, watch_of: Watch) -> None:
 def test_off_attaches_nothing(shop_of: Callable[..., Shop], watch_of: Watch) -> None:
     """With SESSIONWATCH_ENABLED off there is no listener, no wrapper and no thread."""
     shop = shop_of(ENABLED=False)
-    before, raw_connection = listeners(), sa.Engine.raw_connection
+    before = listeners()
     watch = watch_of(shop.app)
     assert shop.get("/leak") == 200
     assert listeners() <= before
-    assert raw_connection is sa.Engine.raw_connection
+    assert "__init__" not in vars(sa.exc.TimeoutError)
     assert "wsgi_app" not in vars(shop.app)
     assert "handle_user_exception" not in vars(shop.app)
     assert own_threads() == []
@@ -762,7 +762,7 @@ def test_finding_raised_fails_a_test() -> None:
 
 def test_close_restores_everything(shop: Shop) -> None:
     """After close() there is no listener, no wrapper, no hook and no thread of ours."""
-    wsgi_app, raw_connection = shop.app.wsgi_app, sa.Engine.raw_connection
+    wsgi_app = shop.app.wsgi_app
     handler = shop.app.handle_user_exception
     before = listeners()
     watch = SessionWatch(shop.app, sinks=[], registry=CollectorRegistry())
@@ -774,7 +774,7 @@ def test_close_restores_everything(shop: Shop) -> None:
     watch.close()
     assert listeners() <= before
     assert wsgi_app == shop.app.wsgi_app
-    assert raw_connection is sa.Engine.raw_connection
+    assert "__init__" not in vars(sa.exc.TimeoutError)
     assert handler == shop.app.handle_user_exception
     assert "handle_user_exception" not in vars(shop.app)
     assert "sessionwatch" not in shop.app.extensions
@@ -850,39 +850,20 @@ def test_close_under_another_middleware(shop: Shop, watch_of: Watch) -> None:
     assert watch.findings == []
 
 
-def test_close_under_another_wrapper_of_raw_connection(
+def test_close_under_another_wrapper_of_timeouts(
     shop: Shop, watch_of: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrapper that another tool put around ours stays, and engines connect."""
-    # So that the end of the test brings back what was there before the watch.
-    monkeypatch.setattr(sa.Engine, "raw_connection", sa.Engine.raw_connection)
+    """A wrapper that another tool put around ours stays, and the next watch does not hear everything twice."""
+    monkeypatch.setattr(sa.exc.TimeoutError, "__init__", sa.exc.TimeoutError.__init__)
     watch = watch_of(shop.app)
-    ours = sa.Engine.raw_connection
+    ours = sa.exc.TimeoutError.__init__
 
-    def theirs(engine: sa.Engine) -> sa.PoolProxiedConnection:
-        return ours(engine)
+    def theirs(error: sa.exc.TimeoutError, *args: t.Any, **options: t.Any) -> None:
+        ours(error, *args, **options)
 
-    monkeypatch.setattr(sa.Engine, "raw_connection", theirs)
+    monkeypatch.setattr(sa.exc.TimeoutError, "__init__", theirs)
     watch.close()
-    assert theirs is sa.Engine.raw_connection
-    with shop.engine.connect() as connection:
-        assert connection.scalar(sa.text("select 1")) == 1
-
-
-def test_watch_again_under_another_wrapper_of_raw_connection(
-    watch_of: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where our wrapper had to stay, the next watch does not hear everything twice."""
-    monkeypatch.setattr(sa.Engine, "raw_connection", sa.Engine.raw_connection)
-    watch = watch_of()
-    with watch.scope("job"):
-        ours = sa.Engine.raw_connection
-
-    def theirs(engine: sa.Engine) -> sa.PoolProxiedConnection:
-        return ours(engine)
-
-    monkeypatch.setattr(sa.Engine, "raw_connection", theirs)
-    watch.close()
+    assert vars(sa.exc.TimeoutError)["__init__"] is theirs
     engine = sa.create_engine(
         "sqlite://", poolclass=sa.pool.QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.01
     )

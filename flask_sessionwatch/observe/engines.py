@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 import typing as t
 import weakref
 
+import sqlalchemy as sa
+
 from .ledger import EngineInfo
-from .ledger import Holder
 from .ledger import Ledger
 from .ledger import Pooled
 
 KEY = "flask_sessionwatch"
+
+_RAW_CONNECTION = getattr(sa.Engine.raw_connection, "__code__", None)
+
+
+def pool_of(record: t.Any) -> t.Any:
+    """Return the pool of a connection record, or else of the engine that is connecting."""
+    pool = getattr(record, "_ConnectionRecord__pool", None)
+    return pool if pool is not None else getattr(_engine_at_work(), "pool", None)
 
 
 def pooled_of(connection: t.Any) -> Pooled | None:
@@ -25,62 +35,67 @@ class Engines:
     """Names engines: by their bind key where an application knows one, else by their database.
 
     :param ledger: where engines are kept.
-    :param holder: answers the record of the calling thread.
+    :param on_pool: told of every pool that is seen for the first time.
     """
 
-    def __init__(self, ledger: Ledger, holder: t.Callable[[], Holder]) -> None:
+    def __init__(self, ledger: Ledger, on_pool: t.Callable[[t.Any, EngineInfo], None]) -> None:
         self._ledger = ledger
-        self._holder = holder
-        #: Names an engine by its bind key, or answers None; set by the layer that knows Flask.
-        self.bind_key: t.Callable[[t.Any], str | None] = lambda engine: None
+        self._on_pool = on_pool
+        #: Names a pool by the bind key of its engine, or answers None; set by the layer that knows Flask.
+        self.bind_key: t.Callable[[t.Any], str | None] = lambda pool: None
         self._ignored: weakref.WeakSet[t.Any] = weakref.WeakSet()
 
     def ignore(self, engine: t.Any) -> None:
         """Watch neither *engine*'s pool nor the ones that follow it when it is disposed of."""
         self._ignored.add(engine)
-        self.info(engine).ignored = True
+        self.info(engine.pool, engine).ignored = True
 
-    def info(self, engine: t.Any, pool: t.Any = None) -> EngineInfo:
-        """Return what the ledger knows of *engine*, or of *pool* where only that is known."""
-        pool = engine.pool if engine is not None else pool
+    def info(self, pool: t.Any, engine: t.Any = None) -> EngineInfo:
+        """Return what the ledger knows of *pool*, whose engine is looked for where it is not given."""
         engines = self._ledger.engines
         info = engines.get(id(pool))
         if info is None or info.pool is not pool:
-            info = engines[id(pool)] = EngineInfo(_url_name(engine), _dialect_name(engine), pool, named=False)
+            engine = engine or _engine_at_work()
+            info = EngineInfo(_url_name(engine), _dialect_name(engine), pool, named=False)
             info.ignored = engine in self._ignored
-        if not info.named and engine is not None:
-            self._name(info, engine)
+            if engine is not None:
+                info.engine_ref = weakref.ref(engine)
+            engines[id(pool)] = info
+            self._on_pool(pool, info)
+        if not info.named:
+            self._name(info)
         return info
 
-    def connected(self, pool: t.Any = None) -> Pooled:
-        """Make the record of a connection that this thread is acquiring, or that *pool* had already."""
-        return Pooled(self.info(self._acquired(), pool), os.getpid())
+    def connected(self, pool: t.Any) -> Pooled:
+        """Make the record of a connection of *pool*."""
+        return Pooled(self.info(pool), os.getpid())
 
-    def settle(self, record: t.Any, proxy: t.Any, pooled: Pooled | None) -> Pooled | None:
+    def settle(self, record: t.Any, pooled: Pooled | None) -> Pooled | None:
         """Recognise a connection that was opened before the watch, and name its engine; None if it is ignored."""
         if pooled is None:
-            pooled = record.record_info[KEY] = self.connected(getattr(proxy, "_pool", None))
-        engine = self._acquired()
-        if engine is not None and not pooled.engine.named:
-            self._name(pooled.engine, engine)
-        if pooled.engine.ignored:
+            pooled = record.record_info[KEY] = self.connected(pool_of(record))
+        engine = pooled.engine
+        if not engine.named:
+            self._name(engine)
+        if engine.ignored:
             return None
-        pooled.settled = pooled.engine.named
+        pooled.settled = engine.named
         return pooled
 
-    def _acquired(self) -> t.Any:
-        """Return the engine that this thread is taking a connection from."""
-        acquired = self._ledger.acquiring.get(self._holder().ident)
-        return None if acquired is None else acquired[0]
-
-    def _name(self, info: EngineInfo, engine: t.Any) -> None:
-        name = self.bind_key(engine)
+    def _name(self, info: EngineInfo) -> None:
+        name = self.bind_key(info.pool)
         if name is not None:
             info.name, info.named = name, True
-        elif not info.dialect:
-            info.name = _url_name(engine)
-        info.dialect = info.dialect or _dialect_name(engine)
-        info.engine_ref = weakref.ref(engine)
+
+
+def _engine_at_work() -> t.Any:
+    """Return the engine that the calling thread is taking a connection from; a pool does not know its own."""
+    frame = sys._getframe(1) if _RAW_CONNECTION is not None else None
+    while frame is not None:
+        if frame.f_code is _RAW_CONNECTION:
+            return frame.f_locals.get("self")
+        frame = frame.f_back
+    return None
 
 
 def _url_name(engine: t.Any) -> str:

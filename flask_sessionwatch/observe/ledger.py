@@ -44,6 +44,7 @@ class Holder:
         "scope",
         "thread",
         "thread_ident",
+        "waited",
     )
 
     def __init__(self) -> None:
@@ -63,6 +64,8 @@ class Holder:
         self.opening: Transaction | None = None
         #: The check-out this thread used last, until it is returned.
         self.latest: Checkout | None = None
+        #: Seconds it has waited for the connection that it is checking out.
+        self.waited = 0.0
         #: The request this thread served last, which may be over.
         self.scope: Scope | None = None
         #: What this thread has checked out outside of any scope.
@@ -235,8 +238,8 @@ class Checkout(Writes):
     ended_at: float | None = None
     #: How it ended: "checkin", "collected" (by the garbage collector) or "detach".
     ending = "checkin"
-    #: Seconds it took to get it from the pool, or None where nobody counted.
-    waited: float | None = None
+    #: Seconds its thread had to wait until the pool had a connection.
+    waited = 0.0
     statements = 0
     #: When its latest statement began, and when it was last seen inside one.
     last_at = 0.0
@@ -445,8 +448,8 @@ class Ledger:
         self.scopes: set[Scope] = set()
         #: Every thread or greenlet that has used a session or served a request, for as long as it lives.
         self.holders: set[weakref.ref[Holder]] = set()
-        #: Who waits for a connection: thread ident -> (engine, since when).
-        self.acquiring: dict[int, tuple[t.Any, float]] = {}
+        #: Who waits for a connection, of which engine, and since when.
+        self.waiting: dict[Holder, tuple[EngineInfo, float]] = {}
         #: What happened outside of an open scope, to be judged at the next tick.
         self.incidents: deque[Incident] = deque(maxlen=INCIDENTS_KEPT)
         #: Ended scopes, transactions, check-outs and other facts, to be counted by the watchdog.
@@ -464,7 +467,7 @@ class Ledger:
             self.checkouts,
             self.transactions,
             self.scopes,
-            self.acquiring,
+            self.waiting,
             self.incidents,
             self.closed,
         ):

@@ -9,7 +9,6 @@ healthy request never does is told to the :class:`~.notice.Noticer`.
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import threading
 import typing as t
@@ -24,6 +23,7 @@ from sqlalchemy import pool as sa_pool
 from . import greenlets
 from .engines import KEY
 from .engines import Engines
+from .engines import pool_of
 from .engines import pooled_of
 from .ledger import Checkout
 from .ledger import Holder
@@ -38,6 +38,7 @@ from .notice import Noticer
 from .notice import writes
 from .queries import Queries
 from .stack import Stack
+from .waits import Waits
 
 ERRORS_ENDURED = 10
 _UNHEARD_AFTER = 10.0
@@ -68,14 +69,12 @@ class Recorder:
         self.find_scope: t.Callable[[], Scope | None] = lambda: None
         #: What each thread, or each greenlet where there are any, has of its own.
         self.local: t.Any = threading.local()
-        self.engines = Engines(ledger, self.holder)
+        self.waits = Waits(ledger, self.holder, self.on_pool_timeout, self.failed)
+        self.engines = Engines(ledger, self.waits.watch)
         self.notice = Noticer(ledger, self.holder, self.scope)
         self.queries = Queries(ledger, self.notice.legacy_query, self.failed)
         self._attached = False
         self._hears_resets = False
-        self._raw_connection: t.Any = None
-        #: The function that stands for Engine.raw_connection.
-        self.wrapper: t.Any = None
 
     # Attaching
 
@@ -87,8 +86,8 @@ class Recorder:
             return
         for target, name, listener, options in self._listeners():
             event.listen(target, name, listener, **options)
-        self._wrap_raw_connection()
         self.queries.attach()
+        self.waits.attach()
         self._attached = True
         self.ledger.attached_at = clock()
 
@@ -112,8 +111,8 @@ class Recorder:
         if event.contains(sa_pool.Pool, "reset", self.on_reset):
             event.remove(sa_pool.Pool, "reset", self.on_reset)
         self._hears_resets = False
-        self._unwrap_raw_connection()
         self.queries.detach()
+        self.waits.detach()
 
     @property
     def is_deaf(self) -> bool:
@@ -143,38 +142,6 @@ class Recorder:
             (orm.Session, "pending_to_transient", self.on_pending_dropped, raw),
             (orm.Session, "persistent_to_detached", self.on_persistent_dropped, raw),
         ]
-
-    def _wrap_raw_connection(self) -> None:
-        """Wrap the one place that sees waiting and time-outs, for which the pool has no event."""
-        original = self._raw_connection = sa.Engine.raw_connection
-        recorder = self
-        acquiring = self.ledger.acquiring
-
-        @functools.wraps(original)
-        def raw_connection(engine: sa.Engine) -> sa.PoolProxiedConnection:
-            # An earlier wrapper of ours may still be there, below another tool's.
-            if not recorder.active or recorder.wrapper is not raw_connection:
-                return original(engine)
-            try:
-                ident = recorder.local.holder.ident
-            except AttributeError:
-                ident = recorder.holder().ident
-            acquiring[ident] = (engine, clock())
-            try:
-                return original(engine)
-            except sa_exc.TimeoutError as error:
-                recorder.on_pool_timeout(engine, error)
-                raise
-            finally:
-                acquiring.pop(ident, None)
-
-        self.wrapper = raw_connection
-        sa.Engine.raw_connection = raw_connection  # type: ignore[assignment,method-assign]
-
-    def _unwrap_raw_connection(self) -> None:
-        # Somebody may have wrapped us in turn; then our wrapper stays and passes everything through.
-        if getattr(sa.Engine.raw_connection, "__wrapped__", None) is self._raw_connection:
-            sa.Engine.raw_connection = self._raw_connection  # type: ignore[assignment,method-assign]
 
     def failed(self, where: str) -> None:
         """Count an error of our own; after ten the recorder steps aside and says so once."""
@@ -217,7 +184,7 @@ class Recorder:
         if not self.active:
             return
         try:
-            pooled = connection_record.record_info[KEY] = self.engines.connected()
+            pooled = connection_record.record_info[KEY] = self.engines.connected(pool_of(connection_record))
             began_at = getattr(self.local, "connecting_at", None)
             if began_at is not None:
                 self.local.connecting_at = None
@@ -234,7 +201,7 @@ class Recorder:
         try:
             pooled = connection_record.record_info.get(KEY)
             if pooled is None or not pooled.settled:
-                pooled = self.engines.settle(connection_record, connection_proxy, pooled)
+                pooled = self.engines.settle(connection_record, pooled)
                 if pooled is None:
                     return
             try:
@@ -250,10 +217,9 @@ class Recorder:
             checkout.holder = checkout.user = holder
             ledger = self.ledger
             checkout.stack = stack = ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
-            checkout.began_at = now = clock()
-            acquired = ledger.acquiring.get(holder.ident)
-            if acquired is not None:
-                checkout.waited = now - acquired[1]
+            checkout.began_at = clock()
+            if holder.waited:
+                checkout.waited, holder.waited = holder.waited, 0.0
             opening = holder.opening
             if opening is not None and not opening.stack:
                 opening.stack = stack
@@ -641,14 +607,11 @@ class Recorder:
 
     # Elsewhere
 
-    def on_pool_timeout(self, engine: t.Any, error: BaseException) -> None:
-        """Write down who holds the pool's connections, also into *error* itself."""
-        try:
-            info = self.engines.info(engine)
-            if not info.ignored:
-                self.notice.pool_timeout(info, error, sys._getframe(2))
-        except Exception:
-            self.failed("pool timeout")
+    def on_pool_timeout(self, pool: t.Any, error: BaseException) -> None:
+        """Write down who holds the connections of *pool*, also into *error* itself."""
+        info = self.engines.info(pool)
+        if self.active and not info.ignored:
+            self.notice.pool_timeout(info, error, sys._getframe(1))
 
     def on_application_error(self, error: BaseException) -> None:
         """Recognise an exception that reached Flask as the end of a longer story.
@@ -666,7 +629,7 @@ class Recorder:
         """Enter a check-out that was made before the recorder was attached."""
         if record is None or proxy is None:
             return
-        pooled = self.engines.settle(record, proxy, record.record_info.get(KEY))
+        pooled = self.engines.settle(record, record.record_info.get(KEY))
         if pooled is None:
             return
         checkout = Checkout()

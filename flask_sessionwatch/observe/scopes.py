@@ -288,13 +288,13 @@ def _command_or_context() -> tuple[str, str]:
     return "command", f"flask {command.info_name or command.command.name}"
 
 
-def bind_key_of(engine: t.Any) -> str | None:
-    """Name an engine by its Flask-SQLAlchemy bind key; ``None`` where no app context tells."""
+def bind_key_of(pool: t.Any) -> str | None:
+    """Name a pool by the Flask-SQLAlchemy bind key of its engine; ``None`` where no app context tells."""
     if not flask.has_app_context():
         return None
     extension = flask.current_app.extensions.get("sqlalchemy")
     engines = getattr(extension, "engines", None)
-    for key, each in engines.items() if engines is not None else ():
-        if each is engine or each.pool is engine.pool:
+    for key, engine in engines.items() if engines is not None else ():
+        if engine.pool is pool:
             return key or "default"
     return None

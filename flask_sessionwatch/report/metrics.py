@@ -194,8 +194,7 @@ class Metrics:
         engine = (checkout.engine.name,)
         if checkout.ended_at is not None:
             self._child("connection_use_seconds", engine).observe(checkout.ended_at - checkout.began_at)
-        if checkout.waited is not None:
-            self._child("connection_wait_seconds", engine).observe(checkout.waited)
+        self._child("connection_wait_seconds", engine).observe(checkout.waited)
 
     def _count_transaction(self, transaction: Transaction) -> None:
         seconds = (transaction.ended_at or transaction.began_at) - transaction.began_at
@@ -238,10 +237,8 @@ class Metrics:
             self._add_pool(values, engine, pool)
         for checkout in ledger.checkouts.copy():
             values["connections", (checkout.engine.name, "used")] += 1
-        for engine_waited_for, _ in ledger.acquiring.copy().values():
-            info = ledger.engines.get(id(engine_waited_for.pool))
-            if info is not None:
-                values["connections_pending", (info.name,)] += 1
+        for engine, _ in ledger.waiting.copy().values():
+            values["connections_pending", (engine.name,)] += 1
         self._set_all(values)
         self._set_oldest(ledger)
 

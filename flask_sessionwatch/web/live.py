@@ -57,7 +57,7 @@ class LivePicture:
         }
 
     def _engines(self, checkouts: list[Checkout]) -> list[dict[str, t.Any]]:
-        waiting = [engine.pool for engine, _ in self._ledger.acquiring.copy().values()]
+        waiting = [engine for engine, _ in self._ledger.waiting.copy().values()]
         engines = []
         for engine, pool in live_pools(self._ledger):
             used = [each for each in checkouts if each.engine is engine]
@@ -71,7 +71,7 @@ class LivePicture:
                     "max": engine.capacity,
                     "used": len(used),
                     "idle": idle_of(pool),
-                    "waiting": waiting.count(pool),
+                    "waiting": waiting.count(engine),
                     "oldest_age_seconds": self._age(used[0]) if used else None,
                 }
             )
