@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { counted, duration, plain, secondsBetween, shortPath, shortSite, utc } from "../src/view/format";
+import { breakable, counted, duration, exactDuration, secondsBetween, shortPath, shortSite, utc } from "../src/view/format";
 
 describe("duration", () => {
   test.each([
@@ -62,6 +62,22 @@ test.each([
   expect(counted(count, "error")).toBe(text);
 });
 
-test("details of any shape become text", () => {
-  expect([plain("a"), plain(["a", 1]), plain(["a", "b"]), plain(null)]).toEqual(["a", '["a",1]', "a\nb", "null"]);
+test.each([
+  [-1, "0 ms"],
+  [0.0304, "30 ms"],
+  [1, "1.0 s"],
+  [59.99, "59.9 s"],
+  [61, "1 min 01 s"],
+])("what took %s seconds took %s", (seconds, text) => {
+  expect(exactDuration(seconds)).toBe(text);
+});
+
+test.each([
+  ["ThreadPoolExecutor-0_3", "Thread|Pool|Executor-|0_3"],
+  ["GET /orders/<int:id>/tracking", "GET /orders/|<int:id>/|tracking"],
+  ["…/shop/site_settings.py", "…/shop/|site_settings.py"],
+  ["/srv/shop", "/srv/|shop"],
+  ["", ""],
+])("%s may be broken as %s", (name, parts) => {
+  expect(breakable(name).join("|")).toBe(parts);
 });

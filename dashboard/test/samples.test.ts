@@ -36,6 +36,14 @@ describe("addSample", () => {
   });
 });
 
+test("engines are in the order of their names, whichever was seen first", () => {
+  const seen = (...names: string[]) => live({ engines: names.map((name) => engine({ name })) });
+  expect(engineNames(addSample(addSample([], seen("search")), { ...seen("default"), now: "2026-05-04T10:00:02Z" }))).toEqual([
+    "default",
+    "search",
+  ]);
+});
+
 describe("chart", () => {
   test("ends now and leaves gaps where an engine was not seen", () => {
     const samples: Sample[] = [

@@ -120,6 +120,20 @@ def test_findings(visit: Visit) -> None:
     expect(finding).to_contain_text("ended with a connection of engine 'search' still checked out")
 
 
+def test_details_are_in_words(visit: Visit) -> None:
+    """An opened finding tells what was held, for how long, and what was done meanwhile; no names of keys, no JSON."""
+    reader = visit(**DESK)
+    reader.open()
+    findings = reader.panel("Findings")
+    findings.get_by_role("row").filter(has_text="SW202").get_by_role("button").click(timeout=30_000)
+    facts = findings.locator("tr.detail dl")
+    text = facts.inner_text()
+    assert re.search(r"^held\n[\d.]+ (s|ms)$", text, re.MULTILINE)
+    assert re.search(r"^idle\n[\d.]+ (s|ms)$", text, re.MULTILINE)
+    assert re.search(r"^(now|was)\n.*at .*shop/provider\.py:\d+\s+in _call$", text, re.MULTILINE)
+    assert not re.search(r"_seconds|lines|[{}\[\]]", text)
+
+
 @pytest.mark.parametrize("key", ["Enter", "Space"])
 def test_open_a_row_by_keyboard(visit: Visit, key: str) -> None:
     """Tab leads to a row's button, a key opens it and closes it again, and the focus stays."""

@@ -112,10 +112,9 @@ function RowGroup<Fact>({
           >
             <Chevron />
           </button>
-          {isGone ? <Badge tone="ok">{gone}</Badge> : null}
         </td>
         {columns.map((column) => (
-          <Cell key={column.title} column={column} row={row} />
+          <Cell key={column.title} column={column} row={row} badge={isGone ? gone : null} />
         ))}
       </tr>
       {open ? (
@@ -130,11 +129,18 @@ function RowGroup<Fact>({
   return isGone ? <StoppedClock>{rows}</StoppedClock> : rows;
 }
 
-function Cell<Fact>({ column: { title, cell, kind }, row }: { column: Column<Fact>; row: Row<Fact> }) {
+interface CellProps<Fact> {
+  column: Column<Fact>;
+  row: Row<Fact>;
+  /** Stands beside the row's name. */
+  badge: string | null;
+}
+
+function Cell<Fact>({ column: { title, cell, kind }, row, badge }: CellProps<Fact>) {
   if (kind === "head")
     return (
       <th scope="row" class={kind} data-title={title}>
-        {cell(row)}
+        {cell(row)} {badge === null ? null : <Badge tone="ok">{badge}</Badge>}
       </th>
     );
   return (

@@ -1,9 +1,9 @@
 /** The small pieces that every table and figure is made of. */
 
-import type { ComponentChildren } from "preact";
+import { type ComponentChildren, Fragment } from "preact";
 
 import type { Level, ScopeName, Site, WorkerName } from "../api";
-import { fullSite, shortPath, UNKNOWN } from "../view/format";
+import { breakable, fullSite, shortPath, UNKNOWN } from "../view/format";
 import { scopeKind } from "../view/live";
 
 export type Tone = "error" | "warning" | "info" | "ok" | "plain";
@@ -16,15 +16,29 @@ export function LevelBadge({ level }: { level: Level }) {
   return <Badge tone={level}>{level}</Badge>;
 }
 
+/** A name that is broken between its words rather than within one. */
+function Name({ text }: { text: string }) {
+  return (
+    <>
+      {breakable(text).map((part, index) => (
+        <Fragment key={index}>
+          {index > 0 ? <wbr /> : null}
+          {part}
+        </Fragment>
+      ))}
+    </>
+  );
+}
+
 export function SiteText({ site }: { site: Site | null }) {
   if (site === null) return <span class="quiet">unknown</span>;
   return (
     <span class="site" title={fullSite(site)}>
       <span class="site-line">
-        {shortPath(site.filename)}
+        <Name text={shortPath(site.filename)} />
         <span class="lineno">:{site.lineno}</span>
       </span>{" "}
-      in {site.function}
+      <span class="function">in {site.function}</span>
     </span>
   );
 }
@@ -33,7 +47,7 @@ export function ScopeText({ scoped }: { scoped: ScopeName }) {
   const kind = scopeKind(scoped);
   return (
     <span class="scope">
-      {scoped.scope ?? <span class="quiet">no scope</span>}
+      {scoped.scope === null ? <span class="quiet">no scope</span> : <Name text={scoped.scope} />}
       {kind === null ? null : <small> {kind}</small>}
     </span>
   );
@@ -48,5 +62,9 @@ export function WorkerText({ worker }: { worker: WorkerName }) {
 }
 
 export function ThreadText({ thread }: { thread: string | null }) {
-  return <span class="thread">{thread ?? UNKNOWN}</span>;
+  return (
+    <span class="thread">
+      <Name text={thread ?? UNKNOWN} />
+    </span>
+  );
 }

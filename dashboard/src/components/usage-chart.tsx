@@ -8,7 +8,7 @@ import { duration } from "../view/format";
 import { type Chart, chart, engineNames, type Sample } from "../view/samples";
 import { seriesColour, useThemeChanges } from "./theme";
 
-const HEIGHT = 200;
+type Size = Pick<uPlot.Options, "width" | "height">;
 
 interface UsageChartProps {
   samples: readonly Sample[];
@@ -28,12 +28,12 @@ export function UsageChart({ samples, description }: UsageChartProps) {
   useEffect(() => {
     if (box.current === null) return undefined;
     const made = new uPlot(
-      options(names, latest, box.current.clientWidth, setPointed),
+      options(names, latest, sizeOf(box.current), setPointed),
       plotData(latest.current),
       box.current,
     );
     plot.current = made;
-    const resized = keepWidth(made, box.current);
+    const resized = keepSize(made, box.current);
     return () => {
       resized.disconnect();
       made.destroy();
@@ -46,16 +46,18 @@ export function UsageChart({ samples, description }: UsageChartProps) {
 
   return (
     <figure class="chart">
-      <div ref={box} role="img" aria-label={description} />
-      <Legend names={names} drawn={drawn} index={pointed ?? drawn.times.length - 1} />
+      <div ref={box} class="plot" role="img" aria-label={description} />
+      <Legend names={names} drawn={drawn} pointed={pointed} />
     </figure>
   );
 }
 
-function Legend({ names, drawn, index }: { names: string[]; drawn: Chart; index: number }) {
+/** What was so at the moment that is pointed at, or is so now. */
+function Legend({ names, drawn, pointed }: { names: string[]; drawn: Chart; pointed: number | null }) {
+  const index = pointed ?? drawn.times.length - 1;
+  const secondsAgo = -(drawn.times[index] ?? 0);
   return (
     <figcaption>
-      <span class="when">{when(drawn.times[index] ?? 0)}</span>
       {names.map((name, series) => (
         <span key={name} class="legend">
           <svg class={`swatch series-${series % 6}`} viewBox="0 0 10 10" width="10" height="10" aria-hidden="true">
@@ -65,17 +67,18 @@ function Legend({ names, drawn, index }: { names: string[]; drawn: Chart; index:
           <small> of {drawn.capacity[series]?.[index] ?? "no limit"}</small>
         </span>
       ))}
+      {secondsAgo > 0 ? <span class="quiet">{duration(secondsAgo)} ago</span> : null}
     </figcaption>
   );
 }
 
-const when = (time: number): string => (time > -1 ? "now" : `${duration(-time)} ago`);
-
 const plotData = ({ times, used, capacity }: Chart): uPlot.AlignedData => [times, ...used, ...capacity];
 
-function keepWidth(made: uPlot, box: HTMLElement): ResizeObserver {
+const sizeOf = (box: HTMLElement): Size => ({ width: box.clientWidth, height: box.clientHeight });
+
+function keepSize(made: uPlot, box: HTMLElement): ResizeObserver {
   const observer = new ResizeObserver(() => {
-    made.setSize({ width: box.clientWidth, height: HEIGHT });
+    made.setSize(sizeOf(box));
   });
   observer.observe(box);
   return observer;
@@ -84,7 +87,7 @@ function keepWidth(made: uPlot, box: HTMLElement): ResizeObserver {
 function options(
   names: string[],
   latest: { current: Chart },
-  width: number,
+  size: Size,
   point: (index: number | null) => void,
 ): uPlot.Options {
   const css = getComputedStyle(document.documentElement);
@@ -94,8 +97,7 @@ function options(
   const axis = { stroke: ink, font, grid, ticks: { show: false } };
   const stepped = uPlot.paths.stepped?.({ align: 1 });
   return {
-    width,
-    height: HEIGHT,
+    ...size,
     padding: [8, 12, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false } },

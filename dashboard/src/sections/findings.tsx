@@ -5,21 +5,16 @@ import { Facts } from "../components/facts";
 import { Badge, LevelBadge, ScopeText, SiteText } from "../components/labels";
 import { Panel } from "../components/panel";
 import { Stack } from "../components/stack";
+import { type Detail, details } from "../view/details";
 import { explainCommand, type FindingRow } from "../view/findings";
-import { plain } from "../view/format";
 
 const columns: Column<FindingRow>[] = [
   { title: "Level", cell: (row) => <LevelBadge level={row.level} /> },
   { title: "Finding", kind: "head", cell: (row) => <What row={row} /> },
-  { title: "Site", kind: "wide", cell: (row) => <SiteText site={row.site} /> },
+  { title: "Site", cell: (row) => <SiteText site={row.site} /> },
   { title: "Scope", cell: (row) => <ScopeText scoped={row} /> },
   { title: "Count", kind: "number", cell: (row) => row.count },
-  {
-    title: "First seen",
-    kind: "number",
-    cell: (row) => <Ago time={row.first_seen} seconds={row.firstSeenSecondsAgo} />,
-  },
-  { title: "Last seen", kind: "number", cell: (row) => <Ago time={row.last_seen} seconds={row.lastSeenSecondsAgo} /> },
+  { title: "Seen", kind: "number", cell: (row) => <Seen row={row} /> },
 ];
 
 export function Findings({ rows }: { rows: FindingRow[] }) {
@@ -47,16 +42,46 @@ function What({ row }: { row: Finding }) {
   );
 }
 
-function Explanation({ row }: { row: Finding }) {
-  const details = Object.entries(row.details).map(([name, value]) => [name, plain(value)] as const);
+function Seen({ row }: { row: FindingRow }) {
+  const first = <Ago time={row.first_seen} seconds={row.firstSeenSecondsAgo} />;
+  if (row.count === 1) return first;
   return (
     <>
-      {row.hint === null ? null : <p class="hint">{row.hint}</p>}
-      <p>
-        More: <code>{explainCommand(row)}</code>
-      </p>
-      {details.length > 0 ? <Facts facts={details} /> : null}
+      <small>first</small> {first}
+      <br />
+      <small>last</small> <Ago time={row.last_seen} seconds={row.lastSeenSecondsAgo} />
+    </>
+  );
+}
+
+function Explanation({ row }: { row: Finding }) {
+  return (
+    <>
+      <Facts
+        facts={[
+          ...(row.hint === null ? [] : [["hint", row.hint] as const]),
+          ["explained by", <code key="command">{explainCommand(row)}</code>],
+          ...details(row).map(({ name, value }) => [name, <Value key={name} value={value} />] as const),
+        ]}
+      />
       <Stack title="Stack" frames={row.stack} />
     </>
+  );
+}
+
+function Value({ value }: Pick<Detail, "value">) {
+  if (typeof value === "string") return <>{value}</>;
+  if ("site" in value)
+    return (
+      <>
+        {value.what} at <SiteText site={value.site} />
+      </>
+    );
+  return (
+    <ul>
+      {value.map((each, index) => (
+        <li key={index}>{each}</li>
+      ))}
+    </ul>
   );
 }

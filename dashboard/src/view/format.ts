@@ -20,6 +20,12 @@ function twoUnits(whole: number, large: number, largeName: string, small: number
   return `${Math.floor(whole / large)} ${largeName} ${String(rest).padStart(2, "0")} ${smallName}`;
 }
 
+/** For what is over and was short: whole seconds would make nothing of it. */
+export function exactDuration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
+  return seconds < 60 ? `${(Math.floor(seconds * 10) / 10).toFixed(1)} s` : duration(seconds);
+}
+
 export function secondsBetween(later: string, earlier: string | null): number | null {
   const seconds = earlier === null ? NaN : (Date.parse(later) - Date.parse(earlier)) / 1000;
   return Number.isNaN(seconds) ? null : Math.max(0, seconds);
@@ -43,8 +49,7 @@ export function counted(count: number, noun: string): string {
   return `${count} ${count === 1 ? noun : `${noun}s`}`;
 }
 
-/** A finding's details are plain data of any shape; a list of strings is a text of several lines. */
-export function plain(value: unknown): string {
-  if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value.join("\n");
-  return typeof value === "string" ? value : JSON.stringify(value);
+/** Parts between which a name may be broken over two lines: after a slash or hyphen, and before a capital. */
+export function breakable(name: string): string[] {
+  return name.split(/(?<=[A-Za-z0-9>][/\\-])(?=[\w<])|(?<=[a-z])(?=[A-Z])/);
 }

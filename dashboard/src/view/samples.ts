@@ -25,9 +25,9 @@ function seen(engines: Engine[]): Sample["engines"] {
   return Object.fromEntries(engines.map(({ name, used, max }) => [name, { used, max }]));
 }
 
-/** The engines of all samples, in the order in which they were first seen, so that each keeps its colour. */
+/** The engines of all samples, in the order of their names, so that each has the same colour at every visit. */
 export function engineNames(samples: readonly Sample[]): string[] {
-  return [...new Set(samples.flatMap((sample) => Object.keys(sample.engines)))];
+  return [...new Set(samples.flatMap((sample) => Object.keys(sample.engines)))].sort();
 }
 
 type Line = (number | null)[];
