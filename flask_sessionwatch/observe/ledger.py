@@ -27,6 +27,8 @@ Ref: t.TypeAlias = t.Callable[[], t.Any]
 #: Ended records kept until the watchdog has counted them; older ones are dropped beyond that.
 CLOSED_KEPT = 100_000
 INCIDENTS_KEPT = 10_000
+#: Distinct reads that are followed in one transaction that others have overtaken.
+_READS_KEPT = 1_000
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
@@ -187,6 +189,33 @@ class Failure:
         self.used = False
 
 
+class Reads:
+    """What others have written since a transaction began, and what it has read again since then."""
+
+    __slots__ = ("fresh", "latest", "number", "objects", "tables", "times")
+
+    def __init__(self) -> None:
+        self.number = 0
+        #: By table: the number of the latest commit that wrote it. The table "" stands for anything, anywhere.
+        self.tables: dict[str, int] = {}
+        #: The same of tables whose changed rows the transaction has loaded as objects.
+        self.objects: dict[str, int] = {}
+        #: By statement and values: after which commit it was run last, and after how many different ones.
+        self.latest: dict[int, int] = {}
+        self.times: dict[int, int] = {}
+        #: Whether something was loaded anew on purpose.
+        self.fresh = False
+
+    def repeated(self, statement: str, parameters: t.Any, written: int) -> int:
+        """Return how often the same read came after a commit that it had not come after yet."""
+        key = hash((statement, repr(parameters)))
+        if self.latest.get(key, 0) < written and len(self.latest) < _READS_KEPT:
+            self.latest[key] = written
+            self.times[key] = self.times.get(key, 0) + 1
+            return self.times[key]
+        return 0
+
+
 # The records below are made and dropped with every request. They have no __init__ and take their defaults from the
 # class: what a healthy request does not need is never written.
 
@@ -253,6 +282,9 @@ class Checkout(Writes):
     written_ref: Ref | None = None
     #: Whether it was checked out before the watch was attached.
     early = False
+    #: Whether its statements are to be looked at closely: after a failure, or when others have overtaken its reads.
+    closer = False
+    reads: Reads | None = None
 
     @property
     def used_at(self) -> float:
@@ -290,6 +322,10 @@ class Transaction(Writes):
     objects_at = 0
     #: How often it was seen to have grown.
     growths = 0
+    #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
+    tables: dict[str, set[tuple[t.Any, ...]] | None] | None = None
+    #: Whether a request has changed what it has loaded.
+    overtaken = False
     #: "teardown" or "stream", where it was begun when the teardown of its scope had closed such sessions already.
     late: str | None = None
     #: Whether several threads were seen using it at once.

@@ -30,6 +30,7 @@ from .ledger import Transaction
 from .ledger import clock
 from .stack import Stack
 from .stack import runs
+from .stale import Stale
 
 _WRITING_WORDS = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE ", "REPLAC"))
 #: A writing statement inside a WITH clause, or behind it.
@@ -79,6 +80,7 @@ class Noticer:
         self.in_context: t.Callable[[], bool] = lambda: True
         #: Whether the first session belongs to the current app context and the second to one around that.
         self.in_nested_context: t.Callable[[t.Any, t.Any], bool] = lambda session, other: False
+        self.stale = Stale(ledger)
         self._growths: weakref.WeakKeyDictionary[t.Any, Growth] = weakref.WeakKeyDictionary()
 
     def _file(
@@ -253,8 +255,17 @@ class Noticer:
         # The type alone: the message of a driver quotes the values that were refused.
         error = type(context.sqlalchemy_exception).__name__
         checkout.failure = Failure(error, stack, leads_to, in_flush=runs(frame, _FLUSHING))
+        checkout.closer = True
         if checkout.transaction is not None:
             checkout.transaction.failure = checkout.failure
+
+    def look_closer(self, checkout: Checkout, statement: str, parameters: t.Any, context: t.Any) -> None:
+        """Look at a statement in a transaction that has failed, or whose reads others have overtaken."""
+        if checkout.failure is not None:
+            self.use_after_failure(checkout, statement, context.root_connection)
+        if checkout.reads is not None:
+            here = functools.partial(self._capture, sys._getframe(1))
+            self.stale.read(checkout, statement, parameters, context, here)
 
     def use_after_failure(self, checkout: Checkout, statement: str, connection: t.Any) -> None:
         """Notice a statement in a transaction that has failed; a rollback in between puts it right."""

@@ -49,6 +49,11 @@ class Present:
         """Whether *holder* is inside SQLAlchemy or a driver, and not merely waiting for the pool."""
         return self.doing(holder).what == STATEMENT
 
+    def waits(self, holder: Holder) -> bool:
+        """Whether *holder* sleeps, or waits for somebody else or for a queue; not merely for the pool."""
+        what = self.doing(holder).what or ""
+        return what.startswith(("asleep", "waiting for a")) and not what.endswith("pool")
+
     def has_moved_on(self, holder: Holder, stack: Stack) -> bool:
         """Whether nothing of the application that was running in *stack* runs there any more."""
         codes = self.stacks.application_codes(stack)

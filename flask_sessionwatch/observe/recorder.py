@@ -374,8 +374,8 @@ class Recorder:
                 or ((context.is_text or statement[:1] == "W") and writes(statement))
             ):
                 self._note_write(checkout, cursor, connection, context)
-            if checkout.failure is not None:
-                self.notice.use_after_failure(checkout, statement, connection)
+            if checkout.closer:
+                self.notice.look_closer(checkout, statement, parameters, context)
         except Exception:
             self.failed("do_execute")
 
@@ -406,6 +406,8 @@ class Recorder:
             self.notice.core_write(checkout)
         if target.cursor is None and self.notice.in_autocommit(connection):
             return
+        if len(self.ledger.transactions) > 1:
+            self.notice.stale.note_table(checkout.transaction, context)
         target.count_write(self.notice.row_count(cursor, context))
         if target.wrote_at is None:
             target.handled = id(sys.exc_info()[1])
@@ -507,6 +509,8 @@ class Recorder:
             if begun is None or session.in_nested_transaction():
                 return
             begun.committed = True
+            if begun.tables is not None:
+                self.notice.stale.published(begun, session)
             if begun.failure is not None:
                 # PostgreSQL answers the COMMIT of an aborted transaction with a silent rollback.
                 self.notice.left_failed(begun, "committed")

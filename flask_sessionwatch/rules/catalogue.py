@@ -20,6 +20,7 @@ from .deployment import ScopedSessionWithoutTeardown
 from .deployment import SingleProcessMetrics
 from .legacy import LegacyQuery
 from .longlived import IdentityMapGrowth
+from .longlived import StaleSession
 from .pools import PoolExhausted
 from .scopes import CrossThreadSession
 from .scopes import SessionOutsideScope
@@ -41,6 +42,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     SessionOutsideScope(),
     SessionAfterTeardown(),
     CrossThreadSession(),
+    StaleSession(),
     NestedContext(),
     IdentityMapGrowth(),
     LegacyQuery(),

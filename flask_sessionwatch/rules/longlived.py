@@ -10,12 +10,115 @@ from ..finding import Level
 from ..observe.ledger import Incident
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
+from ..observe.stale import mark
 from .base import Moment
 from .base import Rule
 from .base import in_scope
 
 #: How often a session has to be seen to have grown.
 _GROWTHS = 3
+#: How many ticks a transaction has to be open before it is asked whether it waits.
+_TICKS = 3
+
+
+@dataclass(frozen=True)
+class StaleSession(Rule):
+    """A long transaction goes on with what it has loaded, although others have changed it.
+
+    What it does
+        Tells when a command, a thread, a streamed body or a long request repeats the same read in one transaction,
+        while others in this process commit changes of the same rows or tables in between, or while it waits between
+        the reads; as info at first, as a warning when it goes on. And it tells, as info, when an app context of the
+        main thread, as of a test, holds an object that a request on another thread changes, and ends without having
+        loaded it anew. A read that cannot be stale is not told: ``refresh()``, ``populate_existing``, an expired or a
+        forgotten object, or mere columns without a snapshot.
+
+    Why it matters
+        A Session loads an object once. Until the transaction ends, a query returns the object as it was,
+        whatever the row says by now; with REPEATABLE READ the database does so as well. A loop that waits for a
+        change never sees it, and a test compares with old values.
+
+    Example
+        ::
+
+            with app.app_context():
+                while True:
+                    job = db.session.scalars(select(Job).filter_by(id=1)).one()
+                    if job.done:                   # never, if it was not done at first
+                        break
+                    time.sleep(1)
+
+    Instead
+        ::
+
+            with app.app_context():
+                while True:
+                    job = db.session.scalars(select(Job).filter_by(id=1)).one()
+                    if job.done:
+                        break
+                    db.session.rollback()          # ends the transaction and expires what was loaded
+                    time.sleep(1)
+
+    Options
+        None.
+    """
+
+    code = "SW304"
+    name = "stale-session"
+    hint = "end the transaction before each new look, with rollback(), commit() or remove(); in a test, refresh() the object."
+
+    def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
+        if incident.kind == "stale":
+            yield self._read_again(incident, moment)
+        elif incident.kind == "overtaken" and _was_left_stale(incident):
+            yield self._kept(incident, moment)
+
+    def at_tick(self, moment: Moment) -> Iterable[Finding]:
+        for transaction in moment.transactions:
+            if moment.now - transaction.began_at < _TICKS * moment.settings.tick:
+                break  # the oldest come first
+            if transaction.cursor is None and not transaction.writes:
+                for checkout in transaction.held:
+                    if moment.present.waits(checkout.user):
+                        mark(checkout, ("",), ("",))
+        return ()
+
+    def _read_again(self, incident: Incident, moment: Moment) -> Finding:
+        meanwhile = "it waits" if incident.details["waits"] else "others change what it reads"
+        scope = incident.scope
+        return self.finding(
+            moment,
+            f"{in_scope(scope)} repeats a read in one transaction while {meanwhile}; it gets what it loaded first.",
+            incident.stack,
+            scope,
+            level="warning" if incident.details["often"] else "info",
+            verb="read",
+            details={"times": incident.details["times"]},
+        )
+
+    def _kept(self, incident: Incident, moment: Moment) -> Finding:
+        writer: Transaction = incident.details["writer"]
+        entity = incident.details["entity"]
+        wrote_at = () if writer.wrote_at is None else (writer.wrote_at,)
+        site = moment.ledger.stacks.site(wrote_at)
+        return self.finding(
+            moment,
+            f"{in_scope(incident.scope)} kept a {entity} that {in_scope(writer.scope)} has changed meanwhile, "
+            "and did not load it anew.",
+            incident.stack,
+            incident.scope,
+            level="info",
+            verb="loaded",
+            details={"lines": [] if site is None else [f"changed at {site}"]},
+        )
+
+
+def _was_left_stale(incident: Incident) -> bool:
+    """Whether the transaction that was overtaken was merely closed, without a look at the new state."""
+    reader, reads = incident.subject, incident.details["reads"]
+    if not isinstance(reader, Transaction) or (reads is not None and reads.fresh):
+        return False
+    return reader.ending in (None, "rollback_on_close")
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ LEVEL_OF = {
     "SW301": "warning",
     "SW302": "warning",
     "SW303": "error",
+    "SW304": "warning",
     "SW306": "info",
     "SW307": "warning",
     "SW404": "info",

@@ -1,16 +1,232 @@
 """SW304 and SW307: sessions that live too long."""
 
+import threading
+import time
 import typing as t
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from tests.rules.conftest import TICK
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
 from tests.rules.conftest import in_thread
 from tests.rules.conftest import line
+from tests.rules.conftest import one_item
+
+# SW304 stale-session
+
+Look = t.Callable[[orm.Session], object]
+
+
+def _hit(world: World, name: str = "ann") -> None:
+    """Change a row as another request does."""
+    with orm.Session(world.engine) as session:
+        session.scalars(sa.select(Item).filter_by(name=name)).one().hits += 1
+        session.commit()
+
+
+def _hit_in_bulk(world: World) -> None:
+    with orm.Session(world.engine) as session:
+        session.execute(sa.update(Item).values(hits=Item.hits + 1))
+        session.commit()
+
+
+def _add(world: World) -> None:
+    with orm.Session(world.engine) as session:
+        session.add(Item(name=str(time.monotonic())))
+        session.commit()
+
+
+def _ann(session: orm.Session) -> Item:
+    return session.scalars(sa.select(Item).filter_by(name="ann")).one()
+
+
+def _poll(world: World, look: Look, change: t.Callable[[World], None], times: int = 6) -> None:
+    """Look at the same thing again and again in one transaction, while another thread changes it."""
+    with world.watch.scope("poller"), orm.Session(world.engine) as session:
+        kept = []
+        for _ in range(times):
+            kept.append(look(session))
+            in_thread(lambda: change(world))
+    world.watch.tick()
+
+
+@pytest.mark.parametrize("change", [_hit, _hit_in_bulk])
+def test_polling_loop(any_world: World, change: t.Callable[[World], None]) -> None:
+    """SW304: a loop that reads the same again in one transaction, while others change it, is told."""
+
+    def look(session: orm.Session) -> object:
+        item = session.scalars(sa.select(Item).filter_by(name="ann")).one()  # LOOK
+        assert item.hits == 0
+        return item
+
+    _poll(any_world, look, change)
+    found = any_world.told("SW304")
+    assert {line("LOOK")} == {at(each) for each in found}
+    assert "warning" in {each.level for each in found}
+    assert {str(each.scope) for each in found} == {"poller"}
+    assert "while others change what it reads" in found[0].message
+
+
+def test_two_looks_are_no_loop(world: World) -> None:
+    """SW304: the same read a third time is not worth more than an info."""
+    _poll(world, _ann, _hit, times=3)
+    assert [each.level for each in world.told("SW304")] == ["info"]
+    assert world.heard == []
+
+
+def _ended(session: orm.Session) -> object:
+    session.rollback()
+    return _ann(session)
+
+
+def _expired(session: orm.Session) -> object:
+    session.expire_all()
+    return _ann(session)
+
+
+def _refreshed(session: orm.Session) -> object:
+    item = one_item(session)
+    session.refresh(item)
+    return item
+
+
+def _populated(session: orm.Session) -> object:
+    ann = sa.select(Item).filter_by(name="ann").execution_options(populate_existing=True)
+    return session.scalars(ann).one()
+
+
+def _forgotten(session: orm.Session) -> object:
+    return _ann(session).hits
+
+
+def _column(session: orm.Session) -> object:
+    return session.scalar(sa.select(Item.hits).filter_by(name="ann"))
+
+
+def _other_values(session: orm.Session) -> object:
+    return session.scalars(sa.select(Item).where(Item.hits < time.monotonic())).all()
+
+
+@pytest.mark.parametrize(
+    "look", [_ended, _expired, _refreshed, _populated, _forgotten, _column, _other_values]
+)
+def test_healthy_loop(any_world: World, look: Look) -> None:
+    """SW304: a read that sees what others have changed, or that is not the same each time, is not told."""
+    _poll(any_world, look, _hit)
+    assert any_world.told("SW304") == []
+
+
+@pytest.mark.parametrize("change", [_add, lambda world: _hit(world, "bob")])
+def test_other_rows_change(world: World, change: t.Callable[[World], None]) -> None:
+    """SW304: it does not matter that others add rows, or change some that were not loaded."""
+    _poll(world, _ann, change)
+    assert world.told("SW304") == []
+
+
+def test_column_in_a_snapshot(postgresql_world: World) -> None:
+    """SW304: with REPEATABLE READ a mere column is stale as well."""
+    engine = postgresql_world.make_engine(isolation_level="REPEATABLE READ")
+    with postgresql_world.watch.scope("poller"), orm.Session(engine) as session:
+        for _ in range(4):
+            assert _column(session) == 0
+            in_thread(lambda: _hit_over(engine))
+    postgresql_world.watch.tick()
+    assert postgresql_world.told("SW304")
+
+
+def _hit_over(engine: sa.Engine) -> None:
+    with orm.Session(engine) as session:
+        _ann(session).hits += 1
+        session.commit()
+
+
+def test_waiting_loop(world: World) -> None:
+    """SW304: a loop that waits between its looks is told, whoever makes the change: another process may."""
+    with world.watch.scope("poller"):
+        stop, looked = threading.Event(), []
+
+        def poll() -> None:
+            with orm.Session(world.engine) as session:
+                while not stop.wait(TICK):
+                    looked.append(_ann(session))
+
+        thread = threading.Thread(target=poll)
+        thread.start()
+        try:
+            finding = world.wait_for("SW304", "warning")
+        finally:
+            stop.set()
+            thread.join()
+    assert "while it waits" in finding.message
+
+
+def test_view_that_reads_twice(world: World) -> None:
+    """SW304: a request's view that reads the same again while others write is one short piece of work."""
+
+    @world.view()
+    def view() -> str:
+        with orm.Session(world.engine) as session:
+            kept = []
+            for _ in range(6):
+                kept.append(_ann(session))
+                in_thread(lambda: _hit(world))
+        return "ok"
+
+    world.open()
+    world.watch.tick()
+    assert world.told("SW304") == []
+
+
+@pytest.fixture
+def hitting(world: World) -> t.Any:
+    """An application with Flask-SQLAlchemy, whose POST / changes the first item."""
+    db = world.flask_sqlalchemy()
+
+    @world.view("POST")
+    def view() -> str:
+        one_item(db.session).hits += 1
+        db.session.commit()  # HIT
+        return "ok"
+
+    return db
+
+
+def test_object_of_a_test(world: World, hitting: t.Any) -> None:
+    """SW304: a test that keeps an object which a request on another thread changes is told as info."""
+    with world.app.app_context():
+        item = one_item(hitting.session)
+        in_thread(lambda: world.open(method="POST"))
+        assert item.hits == 0
+    (finding,) = world.told("SW304")
+    assert finding.level == "info"
+    assert "kept a Item that POST / has changed meanwhile" in finding.message
+    assert "changed at" in finding.text
+
+
+@pytest.mark.parametrize("look", ["refresh", "expire_all", "rollback", "commit"])
+def test_object_that_is_loaded_anew(world: World, hitting: t.Any, look: str) -> None:
+    """SW304: a test that refreshes or expires the object, or ends the transaction, sees the change."""
+    with world.app.app_context():
+        item = one_item(hitting.session)
+        in_thread(lambda: world.open(method="POST"))
+        getattr(hitting.session, look)(*([item] if look == "refresh" else []))
+        assert item.hits == 1
+    assert world.told("SW304") == []
+
+
+def test_object_that_is_gone(world: World, hitting: t.Any) -> None:
+    """SW304: an object that the test has dropped, or another one than the request changes, is not told."""
+    with world.app.app_context():
+        assert one_item(hitting.session).hits == 0
+        bob = hitting.session.get(Item, 2)
+        in_thread(lambda: world.open(method="POST"))
+        assert bob.hits == 0
+    assert world.told("SW304") == []
+
 
 # SW307 identity-map-growth
 
