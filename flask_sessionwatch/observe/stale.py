@@ -99,7 +99,7 @@ class Stale:
         written = _overtaken_by(session, reads, statement, context)
         times = reads.repeated(statement, parameters, written)
         if times in _TOLD_AT:
-            details = {"times": times, "often": times == _TOLD_AT[-1], "waits": "" in reads.tables}
+            details = {"times": times, "often": times == _TOLD_AT[-1], "waits": set(reads.tables) == {""}}
             incident = Incident("stale", here(), checkout.user, transaction.scope, transaction, **details)
             # Not to the scope: a loop that never ends would not be told.
             self._ledger.incidents.append(incident)

@@ -46,6 +46,7 @@ def _ann(session: orm.Session) -> Item:
 
 def _poll(world: World, look: Look, change: t.Callable[[World], None], times: int = 6) -> None:
     """Look at the same thing again and again in one transaction, while another thread changes it."""
+    world.configure(tick=600.0)
     with world.watch.scope("poller"), orm.Session(world.engine) as session:
         kept = []
         for _ in range(times):
@@ -129,6 +130,7 @@ def test_other_rows_change(world: World, change: t.Callable[[World], None]) -> N
 
 def test_column_in_a_snapshot(postgresql_world: World) -> None:
     """SW304: with REPEATABLE READ a mere column is stale as well."""
+    postgresql_world.configure(tick=600.0)
     engine = postgresql_world.make_engine(isolation_level="REPEATABLE READ")
     with postgresql_world.watch.scope("poller"), orm.Session(engine) as session:
         for _ in range(4):
