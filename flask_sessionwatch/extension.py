@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import typing as t
 import weakref
 from collections.abc import Iterable
@@ -19,6 +18,11 @@ from .observe.middleware import hook_in
 from .observe.middleware import unhook
 from .observe.startup import startup
 from .process import Process
+from .report.allowed import Allowed
+from .report.allowed import Allowing
+from .report.baseline import Baseline
+from .report.baseline import no_such_rule
+from .report.baseline import read
 from .report.dispatcher import Sink
 from .report.logs import LogSink
 from .report.metrics import REGISTRY
@@ -60,6 +64,7 @@ class SessionWatch:
     ) -> None:
         self._rules = DEFAULT_RULES if rules is None else _checked_rules(rules)
         self._sinks = sinks
+        self._allowed = Allowed()
         self._registry = registry
         self._watched: list[Watched] = []
         self._by_app: weakref.WeakKeyDictionary[flask.Flask, Watched] = weakref.WeakKeyDictionary()
@@ -78,10 +83,11 @@ class SessionWatch:
             )
         settings = Settings.load(app.config)
         _check_rule_names(settings, self._rules)
+        known = self._baseline_of(settings)
         app.extensions[KEY] = self
         # Not as an entry point: that would import the package in applications that do not use it.
         app.cli.add_command(sessionwatch)
-        watched = self._watched_of(app, settings)
+        watched = self._watched_of(app, settings, known)
         self._watched.append(watched)
         self._by_app[app] = watched
         if not settings.enabled:
@@ -92,11 +98,19 @@ class SessionWatch:
         pages = Mount(create_web(app, watched, _process), settings.url_prefix)
         hook_in(app, pages, settings.url_prefix, _process.scopes, watched)
 
-    def _watched_of(self, app: flask.Flask | None, settings: Settings) -> Watched:
+    def _watched_of(self, app: flask.Flask | None, settings: Settings, known: Baseline) -> Watched:
         sinks: list[Sink] = [LogSink(settings.log_format)] if self._sinks is None else list(self._sinks)
         sinks.append(SignalSink(app))
         on_error = _process.extension_failed
-        return Watched(app, settings, self._rules, sinks, self._registry, _process.setup_of(app), on_error)
+        setup = _process.setup_of(app)
+        return Watched(
+            app, settings, self._rules, sinks, self._registry, setup, on_error, self._allowed, known
+        )
+
+    def _baseline_of(self, settings: Settings) -> Baseline:
+        if settings.baseline is None or not settings.enabled:
+            return Baseline()
+        return Baseline(read(settings.baseline, (rule.code for rule in (*DEFAULT_RULES, *self._rules))))
 
     @property
     def findings(self) -> list[Finding]:
@@ -117,6 +131,25 @@ class SessionWatch:
         """Run a block, or with ``@watch.scope("name")`` a function, as a scope that should leave nothing behind."""
         with _process.scopes.explicit(name, self._current(), kind) as scope:
             yield scope
+
+    def allow(self, *rules: str) -> Allowing:
+        """Let a block, or with ``@watch.allow("SW103")`` a function, do on purpose what these rules would tell.
+
+        It covers what begins or happens inside of the block, also in functions that are called from there and when
+        the block is over, and what is held while its holder is in the block. A finding about its scope as a whole,
+        such as the number of commits, is covered once the block was entered in that scope.
+
+        :param rules: codes or names of rules, one or several.
+        :raises ConfigError: one of them is no rule.
+        """
+        known = _names_of(self._rules)
+        if not rules:
+            raise ConfigError("'allow' takes codes or names of rules, such as allow(\"SW103\").")
+        for name in rules:
+            if name not in known:
+                raise ConfigError(no_such_rule("'allow'", str(name), known))
+        recorder = _process.recorder
+        return Allowing(self._allowed, frozenset(rules), recorder.scope, recorder.failed)
 
     def ignore(self, engine: t.Any) -> None:
         """Never watch *engine*, a SQLAlchemy Engine."""
@@ -151,7 +184,7 @@ class SessionWatch:
     def _watch_process(self) -> None:
         """Watch plain SQLAlchemy, with the settings of the environment."""
         settings = Settings.load({})
-        watched = self._watched_of(None, settings)
+        watched = self._watched_of(None, settings, self._baseline_of(settings))
         self._watched.append(watched)
         if settings.enabled:
             _process.add(watched)
@@ -168,11 +201,14 @@ def _checked_rules(rules: Sequence[Rule]) -> tuple[Rule, ...]:
 
 def _check_rule_names(settings: Settings, rules: Iterable[Rule]) -> None:
     """Refuse names of rules that do not exist, which would silently do nothing."""
-    known = {name for rule in (*DEFAULT_RULES, *rules) for name in (rule.code, rule.name)}
+    known = _names_of(rules)
     entries = [("SESSIONWATCH_IGNORE", each) for each in settings.ignore]
     entries += [("SESSIONWATCH_RAISE", each) for each in settings.raise_]
     for key, entry in entries:
         name = entry.partition("@")[0].partition(":")[0].strip()
         if name not in known:
-            nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
-            raise ConfigError(f"'{key}' names {name!r}, which is no rule. Did you mean '{nearest}'?")
+            raise ConfigError(no_such_rule(f"'{key}'", name, known))
+
+
+def _names_of(rules: Iterable[Rule]) -> set[str]:
+    return {name for rule in (*DEFAULT_RULES, *rules) for name in (rule.code, rule.name)}

@@ -51,6 +51,8 @@ class Finding:
     :param hint: what to do instead.
     :param verb: what happened at the site, in the words of the log: "checked out", "begun", ...
     :param details: plain data that differs by rule; times in seconds.
+    :param about: what it is about where no line tells, such as an engine or an option.
+    :param known: whether the baseline has it, so that it is kept but not told.
     :param subject: the live record this finding is about; it is resolved when the record ends.
     """
 
@@ -68,16 +70,18 @@ class Finding:
     last_seen: datetime = field(default_factory=now)
     count: int = 1
     resolved: bool = False
+    about: str | None = None
+    known: bool = False
     subject: t.Any = field(default=None, repr=False)
 
     @property
     def fingerprint(self) -> str:
-        """Identify the bug: the same code, site and scope name are the same bug."""
+        """Identify the bug: the same code, site, scope name and subject are the same bug."""
         place = "" if self.site is None else f"{self.site.filename}:{self.site.lineno}"
         scope = "" if self.scope is None else self.scope.name
         # A file name that is no UTF-8 has surrogates.
-        identity = f"{self.code}|{place}|{scope}".encode(errors="surrogatepass")
-        return hashlib.sha256(identity).hexdigest()[:16]
+        identity = f"{self.code}|{place}|{scope}" + ("" if self.about is None else f"|{self.about}")
+        return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:16]
 
     @property
     def text(self) -> str:
@@ -100,11 +104,13 @@ class Finding:
             "site": None if self.site is None else self.site._asdict(),
             "scope": None if self.scope is None else self.scope.name,
             "scope_kind": None if self.scope is None else self.scope.kind,
+            "about": self.about,
             "hint": self.hint,
             "count": self.count,
             "first_seen": self.first_seen.isoformat(),
             "last_seen": self.last_seen.isoformat(),
             "resolved": self.resolved,
+            "known": self.known,
             "verb": self.verb,
             "fingerprint": self.fingerprint,
             "details": self.details,

@@ -42,6 +42,7 @@ class Settings:
     :param stack_depth: frames kept of each captured stack; 0 keeps none.
     :param app_paths: folders whose code is "the application"; empty means its root path and the working folder.
     :param ignore: rules not to tell: ``"SW103"``, ``"SW103:jobs/*"`` or ``"commit-storm@POST /import"``.
+    :param baseline: a file of known findings, which are kept but not told.
     :param raise_: names or codes of rules that raise when a scope ends, for tests.
     :param store: where findings are kept; ``memory:`` is the memory of this process.
     :param url_prefix: where the dashboard, the API and ``/metrics`` are mounted.
@@ -60,6 +61,7 @@ class Settings:
     stack_depth: int = field(default=40, metadata={"least": 0})
     app_paths: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    baseline: str | None = None
     raise_: tuple[str, ...] = ()
     store: str = "memory:"
     url_prefix: str = "/_sessionwatch"
@@ -136,7 +138,7 @@ def _checked(key: str, name: str, value: t.Any) -> t.Any:
         return _checked_names(key, value)
     if kind is float:
         value = _checked_seconds(key, value)
-    elif value is None and name == "token":
+    elif value is None and _FIELDS[name].default is None:
         return None
     elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         shown = f"of type {type(value).__name__}" if name == "token" else repr(value)
@@ -200,6 +202,10 @@ def _check_store(key: str, value: str) -> str:
     return value
 
 
+def _check_baseline(key: str, value: str) -> str | None:
+    return value or None  # empty in the environment: none, so that a first one can be written
+
+
 def _check_token(key: str, value: str) -> str:
     if len(value) < 8:
         raise ConfigError(f"'{key}' is shorter than 8 characters; take a long random value.")
@@ -210,4 +216,5 @@ _CHECKS: dict[str, t.Callable[[str, t.Any], t.Any]] = {
     "url_prefix": _check_url_prefix,
     "store": _check_store,
     "token": _check_token,
+    "baseline": _check_baseline,
 }

@@ -20,6 +20,7 @@ from .observe.ledger import Ledger
 from .observe.ledger import Scope
 from .observe.setup import Inherited
 from .observe.setup import Setup
+from .report.allowed import Allowed
 from .report.dispatcher import Dispatcher
 from .report.dispatcher import Ignored
 from .report.dispatcher import Sink
@@ -41,6 +42,8 @@ class Watched:
     :param registry: where its metrics are registered.
     :param setup: how the application is set up, and what is live in this process.
     :param on_error: told of an error in a rule, a sink or a receiver.
+    :param allowed: what the application's code is allowed to do.
+    :param known: which findings are in the baseline.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Watched:
         registry: CollectorRegistry,
         setup: Setup,
         on_error: t.Callable[[str], None],
+        allowed: Allowed,
+        known: t.Callable[[Finding], bool],
     ) -> None:
         self.settings = settings
         self.rules = tuple(rules)
@@ -62,7 +67,8 @@ class Watched:
         self.active = self.watching = settings.enabled
         self.name = app.name if app is not None else "the process"
         self.app_paths = settings.app_paths or _folders_of(app)
-        self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error)
+        self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error, known)
+        self._allowed = allowed
         self._started = False
         self._app_ref = weakref.ref(app) if app is not None else _nobody
         # The receivers themselves, so that asking costs a look and no call.
@@ -86,7 +92,8 @@ class Watched:
         worst = -1
         for rule in self.rules:
             for finding in self._ask(rule, rule.at_scope_end, scope, moment):
-                worst = max(worst, self._report(finding, scope))
+                whole = scope if finding.subject is None else None
+                worst = max(worst, self._report(finding, scope, whole))
             for incident in scope.incidents or ():
                 for finding in self._ask(rule, rule.at_incident, incident, moment):
                     worst = max(worst, self._report(finding, scope))
@@ -96,7 +103,7 @@ class Watched:
             self.dispatcher.attempt(functools.partial(scope_ended.send, self._app_ref(), scope=scope))
 
     def _moment(self) -> Moment:
-        return Moment(self.ledger, self.settings, self.concerns, self.setup, self.dispatcher.codes)
+        return Moment(self.ledger, self.settings, self.concerns, self.setup, self.dispatcher.has_found)
 
     def tick(self, incidents: Iterable[Incident], *, asked: bool = False) -> list[Finding]:
         """Judge what is live, and the incidents that concern this application.
@@ -110,7 +117,7 @@ class Watched:
             for incident in incidents:
                 if self.concerns(incident.scope):
                     found += self._ask(rule, rule.at_incident, incident, moment)
-        told = [kept for kept in map(self.dispatcher.report, found) if kept is not None]
+        told = [kept for kept in map(self._take_in, found) if kept is not None]
         # A sink hears of a finding before it hears that it is over.
         self.dispatcher.drain()
         self._resolve()
@@ -143,9 +150,18 @@ class Watched:
             self.on_error(f"the rule {rule.code} {rule.name}")
             return []
 
-    def _report(self, finding: Finding, scope: Scope) -> int:
-        kept = self.dispatcher.report(finding)
-        if kept is None:
+    def _take_in(self, finding: Finding, whole: Scope | None = None) -> Finding | None:
+        try:
+            if self._allowed.covers(finding, self.ledger.stacks, whole):
+                _untell(finding)
+                return None
+        except Exception:
+            self.on_error("what watch.allow() allows")
+        return self.dispatcher.report(finding)
+
+    def _report(self, finding: Finding, scope: Scope, whole: Scope | None = None) -> int:
+        kept = self._take_in(finding, whole)
+        if kept is None or kept.known:
             return -1
         if finding.rule in self.settings.raise_ or finding.code in self.settings.raise_:
             scope.told = finding.text
@@ -153,6 +169,8 @@ class Watched:
 
     def _resolve(self) -> None:
         for finding, subject in self.dispatcher.resolve():
+            if finding.known:
+                continue
             seconds = subject.ended_at - subject.began_at
             finding.details["held_seconds"] = round(seconds, 3)
             for sink in self.dispatcher.sinks:
@@ -161,6 +179,13 @@ class Watched:
                     self.dispatcher.attempt(resolved, finding, seconds)
             send = functools.partial(finding_resolved.send, self._app_ref(), finding=finding, seconds=seconds)
             self.dispatcher.attempt(send)
+
+
+def _untell(finding: Finding) -> None:
+    """Let a rule tell of a record later, when its holder has left the block in which it is allowed."""
+    told = getattr(finding.subject, "told", None)
+    if told is not None:
+        told.pop(finding.code, None)
 
 
 def _nobody() -> None:

@@ -185,6 +185,8 @@ def test_as_json() -> None:
         "first_seen": "2026-01-02T03:04:05+00:00",
         "last_seen": "2026-01-02T03:04:05+00:00",
         "resolved": False,
+        "about": None,
+        "known": False,
         "fingerprint": one.fingerprint,
         "details": {"engine": "default"},
         "stack": [
@@ -197,6 +199,12 @@ def test_as_json() -> None:
         ],
     }
     assert expected == json.loads(json.dumps(one.as_json()))
+
+
+def test_fingerprint_of_what_it_is_about() -> None:
+    """Where no line tells two bugs apart, what they are about does; without it nothing changes."""
+    size, recycle = (finding(site=None, about=each) for each in ("POOL_SIZE", "POOL_RECYCLE"))
+    assert len({size.fingerprint, recycle.fingerprint, finding(site=None).fingerprint}) == 3
 
 
 def test_as_json_of_nothing() -> None:

@@ -378,6 +378,8 @@ class Scope:
     rule: t.Any = None
     context_ref: Ref | None = None
     verdict = "clean"
+    #: Codes and names of the rules that were allowed in it, by watch.allow().
+    allowed: frozenset[str] | None = None
     #: The text of a finding that is to be raised, for SESSIONWATCH_RAISE.
     told: str | None = None
 

@@ -67,6 +67,15 @@ def function_at(filename: str, lineno: int) -> str:
     return max(around, key=lambda each: each.lineno).name if around else "<module>"
 
 
+def enclosing_function(filename: str, lineno: int) -> tuple[int, int] | None:
+    """Return the first and last line of the innermost function around a line; None where it is in none."""
+    around = [
+        each for each in _functions(parsed(filename)) if each.lineno <= lineno <= (each.end_lineno or 0)
+    ]
+    innermost = max(around, key=lambda each: each.lineno, default=None)
+    return None if innermost is None else (innermost.lineno, innermost.end_lineno or innermost.lineno)
+
+
 def _functions(tree: ast.Module | None) -> list[Function]:
     if tree is None:
         return []

@@ -70,16 +70,22 @@ class Dispatcher:
     :param sinks: who is told; each is a callable that takes a finding.
     :param ignored: which findings are not told at all.
     :param on_error: told of an exception inside a sink.
+    :param known: which findings are kept but not told: those of the baseline.
     """
 
     def __init__(
-        self, sinks: t.Iterable[Sink], ignored: t.Callable[[Finding], bool], on_error: t.Callable[[str], None]
+        self,
+        sinks: t.Iterable[Sink],
+        ignored: t.Callable[[Finding], bool],
+        on_error: t.Callable[[str], None],
+        known: t.Callable[[Finding], bool] = lambda finding: False,
     ) -> None:
         self.sinks = list(sinks)
         self.dropped = 0
         #: Occurrences by (code, rule, level), also of findings that are no longer kept.
         self.occurrences: dict[tuple[str, str, str], int] = {}
         self._ignored = ignored
+        self._known = known
         self._on_error = on_error
         self._findings: dict[str, Finding] = {}
         self._subjects: dict[str, list[t.Any]] = {}
@@ -92,10 +98,9 @@ class Dispatcher:
         with self._lock:
             return list(self._findings.values())
 
-    @property
-    def codes(self) -> set[str]:
-        """The codes of everything that was told."""
-        return {code for code, _, _ in self.occurrences.copy()}
+    def has_found(self, code: str) -> bool:
+        """Whether there is a finding of the rule *code*, told or known."""
+        return any(finding.code == code for finding in self.findings)
 
     def report(self, finding: Finding) -> Finding | None:
         """Take in an occurrence of a bug and tell of it when it is due.
@@ -104,15 +109,17 @@ class Dispatcher:
         """
         if self._ignored(finding):
             return None
+        finding.known = self._known(finding)
         with self._lock:
             kept, due = self._merge(finding)
-        if due:
+        if due and not finding.known:
             self._tell(kept)
         return kept
 
     def _merge(self, finding: Finding) -> tuple[Finding, bool]:
-        key = (finding.code, finding.rule, finding.level)
-        self.occurrences[key] = self.occurrences.get(key, 0) + 1
+        if not finding.known:  # alerts on what is known would be told after all
+            key = (finding.code, finding.rule, finding.level)
+            self.occurrences[key] = self.occurrences.get(key, 0) + 1
         fingerprint = finding.fingerprint
         kept = self._findings.get(fingerprint)
         if kept is None:
@@ -153,9 +160,10 @@ class Dispatcher:
         return resolved
 
     def open_findings(self) -> list[Finding]:
-        """Return the findings on something that is still held."""
+        """Return the findings on something that is still held, less those that are known."""
         with self._lock:
-            return [self._findings[each] for each in self._subjects if each in self._findings]
+            found = [self._findings[each] for each in self._subjects if each in self._findings]
+        return [finding for finding in found if not finding.known]
 
     def _tell(self, finding: Finding) -> None:
         for sink in self.sinks:

@@ -35,7 +35,7 @@ class Moment:
     :param settings: the settings of the application that is judged.
     :param concerns: whether a scope, or None for work outside of any, is to be judged here.
     :param setup: how the application is set up.
-    :param told: the codes of what was told of this application before.
+    :param has_told: whether a rule, by its code, has told something of this application before.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Moment:
         settings: Settings,
         concerns: t.Callable[[Scope | None], bool],
         setup: Setup,
-        told: t.Collection[str],
+        has_told: t.Callable[[str], bool],
     ) -> None:
         self.ledger = ledger
         self.settings = settings
         self.setup = setup
-        self.told = told
+        self.has_told = has_told
         self.now = clock()
         self._concerns = concerns
 
@@ -126,6 +126,7 @@ class Rule:
         level: Level | None = None,
         site: Site | None = None,
         verb: str = "seen",
+        about: str | None = None,
         subject: Record | None = None,
         details: dict[str, t.Any] | None = None,
     ) -> Finding:
@@ -133,6 +134,7 @@ class Rule:
 
         :param message: one sentence that states the fact.
         :param stack: where it happened; the site is its innermost application frame unless *site* is given.
+        :param about: what it is about, such as an engine, where several of these share a line or have none.
         :param subject: the live record it is about, so that the finding is resolved when that ends.
         :param details: plain data; ``lines`` are shown in the log below the site.
         """
@@ -147,6 +149,7 @@ class Rule:
             scope=None if scope is None else ScopeName(scope.name, scope.kind),
             hint=self.hint,
             verb=verb,
+            about=about,
             details=details or {},
             subject=subject,
         )

@@ -233,11 +233,12 @@ class RemovedOption(Rule):
             level=self._level(option, config[option], moment),
             site=_set_at(option, moment),
             verb="set",
+            about=option,
             details={"option": option},
         )
 
     def _level(self, option: str, value: t.Any, moment: Moment) -> Level:
-        explains = option == _COMMIT and "SW204" in moment.told
+        explains = option == _COMMIT and moment.has_told("SW204")
         return "info" if not value or explains or option == "SQLALCHEMY_NATIVE_UNICODE" else "error"
 
 
@@ -277,7 +278,9 @@ class NoLivenessCheck(Rule):
             if _goes_stale(engine) and moment.setup.once(self.code, engine.name):
                 server = "PgBouncer" if engine.dialect == "postgresql" else engine.dialect
                 message = f"Engine '{engine.name}' has neither pool_pre_ping nor pool_recycle, and {server} closes idle connections."
-                yield self.finding(moment, message, (), None, details={"engine": engine.name})
+                yield self.finding(
+                    moment, message, (), None, about=engine.name, details={"engine": engine.name}
+                )
 
 
 def _goes_stale(engine: EngineInfo) -> bool:

@@ -47,7 +47,7 @@ class PoolSmallerThanThreads(Rule):
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         for engine in moment.setup.engines:
             # A pool that ran dry was told with everyone who held it: this would say it twice.
-            if engine.capacity is None or "SW601" in moment.told:
+            if engine.capacity is None or moment.has_told("SW601"):
                 continue
             threads, who = _threads(engine, moment)
             if threads > engine.capacity and moment.setup.once(self.code, engine.name):
@@ -56,7 +56,7 @@ class PoolSmallerThanThreads(Rule):
                     f"and {who} {threads} threads."
                 )
                 details = {"engine": engine.name, "capacity": engine.capacity, "threads": threads}
-                yield self.finding(moment, message, (), None, details=details)
+                yield self.finding(moment, message, (), None, about=engine.name, details=details)
 
 
 def _threads(engine: EngineInfo, moment: Moment) -> tuple[int, str]:
@@ -108,7 +108,7 @@ class ConnectedBeforeFork(Rule):
     hint = "call engine.dispose() before the fork, or engine.dispose(close=False) in each worker after it."
 
     def at_start(self, moment: Moment) -> Iterable[Finding]:
-        if not moment.ledger.serving or "SW105" in moment.told:
+        if not moment.ledger.serving or moment.has_told("SW105"):
             return
         for engine, connections, stack in moment.setup.inherited:
             if engine.is_replaced:
@@ -116,7 +116,9 @@ class ConnectedBeforeFork(Rule):
             plural = "s were" if connections > 1 else " was"
             message = f"{connections} connection{plural} open in the pool of engine '{engine.name}' when this worker was forked."
             details = {"engine": engine.name, "connections": connections}
-            yield self.finding(moment, message, stack, None, verb="checked out", details=details)
+            yield self.finding(
+                moment, message, stack, None, verb="checked out", about=engine.name, details=details
+            )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ FINDING = {
     *SCOPE,
     *("code", "rule", "level", "message", "site", "hint", "count", "first_seen", "last_seen"),
     *("resolved", "fingerprint", "details", "stack", "verb", "workers"),
+    *("about", "known"),
 }
 RULE = {"code", "rule", "level", "hint", "page", "settings"}
 HOSTILE = "</script><b onload=alert(1)>\n\r\t\x1b[31m \"\\{}'\u2028 ﷽\udcff"

@@ -137,12 +137,13 @@ def test_python_of_the_readme() -> None:
 
 
 def test_python_of_the_settings() -> None:
-    """So do those that give a rule an option of its own."""
-    (code,) = snippets(page("settings.md"), "python")
-    names: dict[str, object] = {"app": flask.Flask("watched")}
-    exec(code, names)  # noqa: S102, a snippet of our own
+    """So do those that give a rule an option of its own, and those that allow what it tells."""
+    allowing, options = snippets(page("settings.md"), "python")
+    names: dict[str, object] = {"app": flask.Flask("watched"), "export_everything": lambda: None}
+    exec(options, names)  # noqa: S102, a snippet of our own
     watch = names["watch"]
     assert isinstance(watch, SessionWatch)
+    exec(allowing, names)  # noqa: S102, another one
     watch.close()
 
 
