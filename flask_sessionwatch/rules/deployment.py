@@ -61,9 +61,10 @@ class PoolSmallerThanThreads(Rule):
 
 def _threads(engine: EngineInfo, moment: Moment) -> tuple[int, str]:
     """Return how many threads use *engine*, and who says so."""
-    # By the interpreter's own list: a greenlet that is over still says that it lives, and an ident may come again.
+    # A server of greenlets has one for each open connection, most of them idle; and an ident may come again.
     users = list(moment.setup.users.get(engine, ()))
-    seen = {holder.ident for holder in users if moment.present.frame(holder) is not None}
+    threads = [holder for holder in users if holder.thread is not None]
+    seen = {holder.ident for holder in threads if moment.present.frame(holder) is not None}
     capacity = engine.capacity or 0
     if not seen or len(seen) > capacity:
         return len(seen), "its requests run on"
