@@ -122,6 +122,14 @@ def serve(app: flask.Flask, case: str, requests: int) -> None:
             close()
 
 
+def shift_layout(layout: int) -> list[type]:
+    """Give the classes that follow other version tags, and with them other places in CPython's method cache.
+
+    Which methods share a place there is chance, and moves the count of a request by several percent.
+    """
+    return [type(f"Unused{number}", (), {"used": None}) for number in range(layout * 37)]
+
+
 def main(case: str, watcher: str, requests: int) -> None:
     """Serve *requests* requests of *case*, with *watcher* attached."""
     with tempfile.TemporaryDirectory() as folder:
@@ -136,4 +144,6 @@ def main(case: str, watcher: str, requests: int) -> None:
 
 
 if __name__ == "__main__":
+    unused = shift_layout(int(os.environ.get("BENCH_LAYOUT", "0")))
+    assert all(each.used is None for each in unused)  # type: ignore[attr-defined]
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

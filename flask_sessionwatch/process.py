@@ -34,7 +34,8 @@ class Process:
     """What exists once per process: the ledger, the recorder, the scopes and the watchdog."""
 
     def __init__(self) -> None:
-        self.stacks = Stacks(boundary=flask.Flask.full_dispatch_request.__code__)
+        dispatch, call = flask.Flask.full_dispatch_request, flask.Flask.dispatch_request
+        self.stacks = Stacks(boundary=dispatch.__code__, inner=call.__code__)
         self.ledger = Ledger(self.stacks)
         self.listeners = Listeners(self.stacks)
         self.recorder = Recorder(self.ledger, self._tell_error)

@@ -54,11 +54,15 @@ class Stacks:
     :param depth: frames to keep of each stack; 0 keeps none.
     :param boundary: the code of the function behind which nothing is the application's (Flask's dispatch), so
         that the frames of the server are not walked.
+    :param inner: the code of a function in front of it that most stacks reach first (Flask's call of the view).
     """
 
-    def __init__(self, depth: int = 40, boundary: CodeType | None = None) -> None:
+    def __init__(
+        self, depth: int = 40, boundary: CodeType | None = None, inner: CodeType | None = None
+    ) -> None:
         self.depth = depth
         self.boundary = boundary
+        self.inner = inner
         self._paths: tuple[str, ...] = ()
         self._known: dict[str, bool] = {}
         #: How deep the application was found below a listener, by the library's way to that listener.
@@ -90,12 +94,12 @@ class Stacks:
         """Keep the calls from *frame* outward, innermost first."""
         calls: list[Call] = []
         append = calls.append
-        boundary = self.boundary
+        boundary, inner = self.boundary, self.inner
         for _ in range(self.depth):
             if frame is None:
                 break
             code = frame.f_code
-            if code is boundary:
+            if code is inner or code is boundary:
                 break
             append((code, frame.f_lasti))
             frame = frame.f_back
