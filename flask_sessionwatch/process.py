@@ -14,6 +14,7 @@ import flask
 from .finding import Finding
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
+from .observe.ledger import current_scope
 from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
 from .observe.recorder import Recorder
@@ -49,6 +50,8 @@ class Process:
         #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
         self._extension_errors = 0
         os.register_at_fork(after_in_child=self._after_fork)
+        self.recorder.on_fork = self._after_unheard_fork
+        self.recorder.notice.hurry = self._hurry
 
     @property
     def watched(self) -> list[Watched]:
@@ -164,6 +167,12 @@ class Process:
         except Exception:
             self.extension_failed("the start of the watchdog's thread")
 
+    def _hurry(self) -> None:
+        """Have the watchdog tick at once."""
+        if not self.scopes.awake:
+            self._wake()
+        self.watchdog.hurry()
+
     def extension_failed(self, where: str) -> None:
         """Count an error in a sink or a receiver, and log the first ten."""
         self._extension_errors += 1
@@ -194,9 +203,9 @@ class Process:
         """Begin anew in a child process: what is live belongs to the parent."""
         inherited = self._inherited()
         self._tick_lock = threading.RLock()
-        self.ledger.forget()
+        self.ledger.fork()
+        self._extension_errors = 0
         self.ledger.serving = False
-        self.ledger.internal_errors = self._extension_errors = 0
         self.watchdog.after_fork()
         self.scopes.awake = False
         for metrics in list(self._metrics.values()):
@@ -209,6 +218,13 @@ class Process:
             return open_connections(self.ledger)
         except Exception:
             return []
+
+    def _after_unheard_fork(self) -> None:
+        """Begin anew in the midst of a check-out: what the running scope has begun is kept."""
+        scope = current_scope.get()
+        begun = () if scope is None else scope.transactions.copy()
+        self._after_fork()
+        self.ledger.transactions.update({each.session_id: each for each in begun})
 
 
 def _taken(waiting: deque[t.Any]) -> list[t.Any]:

@@ -23,6 +23,7 @@ class Watchdog:
         self._on_error = on_error
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         #: Whether the thread is known to run in this process; False is what the hot path looks at.
         self.running = False
@@ -34,12 +35,16 @@ class Watchdog:
         with self._lock:
             if self.running and self._thread is not None and self._thread.is_alive():
                 return
-            self._wake = threading.Event()
+            self._wake, self._stopped = threading.Event(), threading.Event()
             thread = threading.Thread(
-                target=self._run, args=(self._wake,), name="flask_sessionwatch", daemon=True
+                target=self._run, args=(self._wake, self._stopped), name="flask_sessionwatch", daemon=True
             )
             thread.start()
             self._thread, self.running = thread, True
+
+    def hurry(self) -> None:
+        """Tick at once, not only when the interval is over."""
+        self._wake.set()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stop the thread and wait for it.
@@ -47,6 +52,7 @@ class Watchdog:
         :param timeout: seconds to wait for a tick that is under way.
         """
         thread, self._thread, self.running = self._thread, None, False
+        self._stopped.set()
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -54,12 +60,17 @@ class Watchdog:
     def after_fork(self) -> None:
         """Forget the parent's thread, which did not come along."""
         self._lock = threading.Lock()
+        self._wake = threading.Event()
         self._thread = None
         self.running = False
         self.seconds = 0.0
 
-    def _run(self, stopped: threading.Event) -> None:
-        while not stopped.wait(self._interval()):
+    def _run(self, wake: threading.Event, stopped: threading.Event) -> None:
+        while True:
+            wake.wait(self._interval())
+            if stopped.is_set():
+                return
+            wake.clear()
             before = _thread_seconds()
             try:
                 self._work()

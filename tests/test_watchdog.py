@@ -110,6 +110,21 @@ def test_lazy(watchdog: Watchdog, work: Work) -> None:
     assert work.ticks == 0
 
 
+def test_hurry(work: Work, errors: list[str]) -> None:
+    """Asked to hurry it ticks at once, each time; before it is started it only hears that it will be."""
+    watchdog = Watchdog(work, lambda: 60.0, errors.append)
+    watchdog.hurry()
+    watchdog.start()
+    try:
+        for _ in range(3):
+            work.ticked.clear()
+            watchdog.hurry()
+            assert work.ticked.wait(SOON)
+    finally:
+        watchdog.stop()
+    assert not watchdog.running
+
+
 def test_works_on_a_daemon_thread(watchdog: Watchdog, work: Work) -> None:
     """It works on a thread of its own that does not keep the process alive."""
     watchdog.start()

@@ -9,9 +9,11 @@ import weakref
 
 import sqlalchemy as sa
 
+from .driver import server_id
 from .ledger import EngineInfo
 from .ledger import Ledger
 from .ledger import Pooled
+from .ledger import clock
 
 KEY = "flask_sessionwatch"
 
@@ -29,6 +31,14 @@ def pooled_of(connection: t.Any) -> Pooled | None:
     info = connection.connection.record_info
     pooled: Pooled | None = None if info is None else info.get(KEY)
     return pooled
+
+
+def keeps_in_memory(engine: t.Any) -> bool:
+    """Whether *engine*'s database is in the memory of this process, so that each engine and child has its own."""
+    if engine is None or engine.dialect.name != "sqlite":
+        return False
+    database = engine.url.database or ":memory:"
+    return ":memory:" in database or engine.url.query.get("mode") == "memory"
 
 
 class Engines:
@@ -66,20 +76,29 @@ class Engines:
             self._name(info)
         return info
 
-    def connected(self, pool: t.Any) -> Pooled:
-        """Make the record of a connection of *pool*."""
-        return Pooled(self.info(pool), os.getpid())
+    def connected(self, record: t.Any, dbapi_connection: t.Any) -> Pooled:
+        """Make the record of a connection that was just opened."""
+        info = self.info(pool_of(record))
+        return Pooled(info, os.getpid(), server_id(dbapi_connection, info.dialect), clock())
+
+    def _found(self, record: t.Any) -> Pooled:
+        """Make the record of a connection that was opened before the watch."""
+        info = self.info(pool_of(record))
+        pid, forked = os.getpid(), self._ledger.forked
+        if forked is not None and record.starttime < forked[1]:
+            pid = forked[0]
+        return Pooled(info, pid, server_id(record.dbapi_connection, info.dialect), None)
 
     def settle(self, record: t.Any, pooled: Pooled | None) -> Pooled | None:
         """Recognise a connection that was opened before the watch, and name its engine; None if it is ignored."""
         if pooled is None:
-            pooled = record.record_info[KEY] = self.connected(pool_of(record))
+            pooled = record.record_info[KEY] = self._found(record)
         engine = pooled.engine
         if not engine.named:
             self._name(engine)
         if engine.ignored:
             return None
-        pooled.settled = engine.named
+        pooled.settled = os.getpid() if engine.named else 0
         return pooled
 
     def _name(self, info: EngineInfo) -> None:

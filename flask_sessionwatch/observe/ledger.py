@@ -7,6 +7,7 @@ nothing takes a lock. No record holds a Session, a Connection or a mapped object
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import typing as t
@@ -163,13 +164,34 @@ def capacity_of(pool: t.Any) -> int | None:
 class Pooled:
     """What is remembered of one pooled connection: its engine and who has it checked out."""
 
-    __slots__ = ("also", "checkout", "engine", "pid", "settled")
+    __slots__ = (
+        "also",
+        "checkout",
+        "connected_at",
+        "engine",
+        "first",
+        "foreign_to",
+        "pid",
+        "server_id",
+        "settled",
+    )
 
-    def __init__(self, engine: EngineInfo, pid: int) -> None:
+    def __init__(
+        self, engine: EngineInfo, pid: int, server_id: int | None, connected_at: float | None
+    ) -> None:
         self.engine = engine
+        #: The process that opened it.
         self.pid = pid
-        #: Whether its engine is known by name and watched, so that nothing has to be looked up.
-        self.settled = False
+        #: The number under which the server lists it, where the driver tells.
+        self.server_id = server_id
+        #: When it was opened, or None if that was before the watch.
+        self.connected_at = connected_at
+        #: Leads to the proxied connection that was the first to use it, where that was seen.
+        self.first: Ref | None = None if connected_at is not None else _nothing
+        #: The process in which its engine is known by name and watched, so that nothing has to be looked up.
+        self.settled = 0
+        #: The process other than its own that has checked it out.
+        self.foreign_to = 0
         self.checkout: Checkout | None = None
         #: Further check-outs of the same connection, which a StaticPool hands out.
         self.also: list[Checkout] | None = None
@@ -255,7 +277,7 @@ class Writes:
 class Checkout(Writes):
     """A connection that is, or was, checked out of its pool."""
 
-    engine: EngineInfo
+    pooled: Pooled
     #: Leads to the proxied connection; dead at check-in only when the garbage collector returned it.
     proxy: weakref.ref[t.Any]
     #: The thread that checked it out, and the one that used it last.
@@ -280,6 +302,8 @@ class Checkout(Writes):
     #: Leads to the database transaction of a Core connection's latest statement, and of its latest write.
     latest_ref: Ref | None = None
     written_ref: Ref | None = None
+    #: Its latest streaming result.
+    stream: Stream | None = None
     #: Whether it was checked out before the watch was attached.
     early = False
     #: Whether its statements are to be looked at closely: after a failure, or when others have overtaken its reads.
@@ -287,9 +311,26 @@ class Checkout(Writes):
     reads: Reads | None = None
 
     @property
+    def engine(self) -> EngineInfo:
+        """The engine it was checked out of."""
+        return self.pooled.engine
+
+    @property
     def used_at(self) -> float:
         """When it was last known to be in use."""
         return max(self.began_at, self.last_at, self.busy_at)
+
+
+class Stream:
+    """A result whose rows are fetched while they are used, as ``yield_per`` and ``stream_results`` ask for."""
+
+    __slots__ = ("checkout_ref", "context_ref", "stack")
+
+    def __init__(self, checkout: Checkout, context: t.Any, stack: Stack) -> None:
+        self.checkout_ref = weakref.ref(checkout)
+        #: Leads to the execution context, which lives as long as its result; the result itself has no references.
+        self.context_ref = weakref.ref(context)
+        self.stack = stack
 
 
 class Transaction(Writes):
@@ -362,6 +403,11 @@ class Scope:
     commits = 0
     #: How often each line committed, counted from the second commit on.
     commit_calls: dict[Call | None, int] | None = None
+    #: How often each line checked out a connection after the scope had returned one, and how often that was in all.
+    checkout_calls: dict[Call | None, int] | None = None
+    checkouts_again = 0
+    #: The streaming results it asked for.
+    streams: list[Stream] | None = None
     incidents: list[Incident] | None = None
     last_transaction: Transaction | None = None
     #: The HTTP status, once a response was built.
@@ -498,6 +544,12 @@ class Ledger:
         self.serving = False
         self.internal_errors = 0
         self.attached_at = clock()
+        #: The process this is about.
+        self.pid = os.getpid()
+        #: The process that forked this one, and when by the clock on the wall; None unless it was forked.
+        self.forked: tuple[int, float] | None = None
+        #: Leads to the scope that was open when this process was forked; it ends in the parent only.
+        self.inherited: Ref = _nothing
 
     def forget(self) -> None:
         """Drop all that is live, as a child process must after a fork: it is its parent's."""
@@ -510,6 +562,15 @@ class Ledger:
             self.closed,
         ):
             live.clear()
+
+    def fork(self) -> None:
+        """Begin anew in a child process."""
+        self.forked = (self.pid, time.time())
+        self.pid = os.getpid()
+        scope = current_scope.get()
+        self.inherited = _nothing if scope is None else weakref.ref(scope)
+        self.internal_errors = 0
+        self.forget()
 
     def new_holder(self) -> Holder:
         """Make the record of the calling thread."""

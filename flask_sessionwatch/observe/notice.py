@@ -7,6 +7,7 @@ events, so it writes facts down and judges nothing; the rules do that, later.
 from __future__ import annotations
 
 import functools
+import gc
 import re
 import sys
 import typing as t
@@ -19,13 +20,18 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
 from .doing import doing
+from .driver import cursor_is_closed
+from .driver import has_failed
+from .engines import keeps_in_memory
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Failure
 from .ledger import Holder
 from .ledger import Incident
 from .ledger import Ledger
+from .ledger import Pooled
 from .ledger import Scope
+from .ledger import Stream
 from .ledger import Transaction
 from .ledger import clock
 from .stack import Stack
@@ -36,6 +42,8 @@ _WRITING_WORDS = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE ", "REPLAC"))
 #: A writing statement inside a WITH clause, or behind it.
 _WRITING_CTE = re.compile(r"[()]\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _SAVEPOINT_WORDS = ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
+#: Streaming results of one scope that are kept before those that are gone are dropped.
+_STREAMS_KEPT = 100
 #: SQLAlchemy's code for "concurrent operations are not permitted".
 _CONCURRENT_USE = "isce"
 #: sqlite3 says so when a connection is used on another thread than the one that opened it.
@@ -82,6 +90,8 @@ class Noticer:
         self.in_nested_context: t.Callable[[t.Any, t.Any], bool] = lambda session, other: False
         self.stale = Stale(ledger)
         self._growths: weakref.WeakKeyDictionary[t.Any, Growth] = weakref.WeakKeyDictionary()
+        #: Asks for a tick at once, for what may not wait.
+        self.hurry: t.Callable[[], None] = _nothing
 
     def _file(
         self,
@@ -134,6 +144,69 @@ class Noticer:
             present = doing(checkout.user.frame_among(sys._current_frames()), stacks)
             text += f", {present}" if present else ""
         return text
+
+    def again(self, scope: Scope, stack: Stack) -> None:
+        """Count a further check-out of a scope that had returned its connection; most scopes have only one."""
+        scope.checkouts_again += 1
+        calls = scope.checkout_calls
+        if calls is None:
+            calls = scope.checkout_calls = {}
+        call = stack[0] if stack else None
+        calls[call] = calls.get(call, 0) + 1
+        # Filed once; how many there are is known when the scope ends.
+        if scope.checkouts_again == scope.owner.settings.max_checkouts:
+            self._file("churn", stack, scope)
+
+    def disconnected(self, checkout: Checkout, context: t.Any, frame: FrameType) -> None:
+        """Note a connection that was dead already when the pool handed it out."""
+        # A statement that fails before it is sent has no context, and was not counted.
+        sent = context.statement is not None and context.execution_context is not None
+        in_statement = checkout.statements == 1 and sent
+        if checkout.statements and not in_statement:
+            return  # it has worked since, and died in use
+        # One that was opened by this very check-out is no old one; and a pool that asks first has asked. Python makes
+        # one plain reference per object, so the same proxy has the same one.
+        fresh = checkout.proxy is checkout.pooled.first
+        if fresh or getattr(checkout.engine.pool, "_pre_ping", False):
+            return
+        opened_at = checkout.pooled.connected_at
+        age = None if opened_at is None else clock() - opened_at
+        took = clock() - checkout.last_at if in_statement else 0.0
+        self._file(
+            "disconnected",
+            self._capture(frame),
+            self._scope() or checkout.scope,
+            checkout,
+            age=age,
+            took=took,
+        )
+
+    def streams(self, checkout: Checkout, context: t.Any, frame: FrameType) -> None:
+        """Remember a streaming result, to see at the end of its scope whether it was closed."""
+        stack = self._capture(frame)
+        stream = checkout.stream = Stream(checkout, context, stack)
+        scope = self._scope()
+        if scope is None:
+            return
+        if scope.streams is None:
+            scope.streams = []
+            self._file("streams", stack, scope)
+        elif len(scope.streams) >= _STREAMS_KEPT:
+            scope.streams = [each for each in scope.streams if each.context_ref() is not None]
+        scope.streams.append(stream)
+
+    def forked(self, pooled: Pooled, frame: FrameType) -> None:
+        """Note that this process has checked out a connection that another one opened."""
+        # What is in memory was copied by the fork: each process has its own.
+        if keeps_in_memory(pooled.engine.engine_ref()):
+            return
+        scope = self._scope()
+        incident = Incident("forked", self._capture(frame), self._holder(), scope, pooled=pooled, untold=True)
+        self._ledger.happened(incident)
+        if scope is None or scope.kind != "request" or scope is self._ledger.inherited():
+            # A child may be over before the next tick, and before the end of a scope that it was forked in.
+            self._ledger.incidents.append(incident)
+            self.hurry()
 
     # Threads and scopes
 
@@ -250,11 +323,14 @@ class Noticer:
             subject = checkout.transaction or checkout
             self._file("overlap", stack, self._scope() or subject.scope, subject, other=checkout.holder)
             return
+        in_flush = runs(frame, _FLUSHING)
+        if not in_flush and has_failed(connection.connection.dbapi_connection) is False:
+            return  # it was refused before it reached the database, or was a transaction of its own
         current = connection.get_nested_transaction() or connection.get_transaction()
         leads_to = _nothing if current is None else weakref.ref(current)
         # The type alone: the message of a driver quotes the values that were refused.
         error = type(context.sqlalchemy_exception).__name__
-        checkout.failure = Failure(error, stack, leads_to, in_flush=runs(frame, _FLUSHING))
+        checkout.failure = Failure(error, stack, leads_to, in_flush=in_flush)
         checkout.closer = True
         if checkout.transaction is not None:
             checkout.transaction.failure = checkout.failure
@@ -272,11 +348,13 @@ class Noticer:
         failure = checkout.failure
         assert failure is not None
         current = connection.get_nested_transaction() or connection.get_transaction()
-        if statement.startswith(_SAVEPOINT_WORDS) or failure.transaction_ref() is not current:
+        failed = has_failed(connection.connection.dbapi_connection)
+        over = failed is False or statement.startswith(_SAVEPOINT_WORDS)
+        if over or failure.transaction_ref() is not current:
             checkout.failure = None
             if checkout.transaction is not None:
                 checkout.transaction.failure = None
-        elif not failure.used and not self.in_autocommit(connection):
+        elif not failure.used and (failed or not self.in_autocommit(connection)):
             failure.used = True
             self._file("failed", failure.stack, checkout.scope, checkout, failure=failure, how="used")
 
@@ -462,6 +540,22 @@ class Growth:
             return False
         self.limit = 2 * count
         return True
+
+
+def has_open_result(context: t.Any) -> bool:
+    """Whether the result of an execution *context* was neither exhausted nor closed."""
+    closed = cursor_is_closed(context.cursor)
+    return _result_is_open(context) if closed is None else not closed
+
+
+def _result_is_open(context: t.Any) -> bool:
+    # sqlite3 does not tell whether a cursor is closed. The result knows, and cannot be referred to weakly.
+    for referrer in gc.get_referrers(context):
+        if isinstance(referrer, sa.CursorResult):
+            return referrer.cursor is not None
+        if isinstance(referrer, dict) and "cursor_strategy" in referrer:
+            return referrer.get("cursor") is not None
+    return False
 
 
 class RowCount:

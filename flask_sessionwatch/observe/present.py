@@ -10,15 +10,11 @@ from .doing import NOTHING
 from .doing import STATEMENT
 from .doing import Doing
 from .doing import doing
+from .driver import is_in_transaction
 from .ledger import Checkout
 from .ledger import Holder
 from .stack import Stack
 from .stack import Stacks
-
-#: libpq's and psycopg's PQTRANS_IDLE, and MySQL's SERVER_STATUS_IN_TRANS.
-_POSTGRES_IDLE = 0
-_MYSQL_IN_TRANSACTION = 1
-_MYSQL_AUTOCOMMIT = 2
 
 
 class Present:
@@ -70,45 +66,14 @@ class Present:
 
 def in_transaction(checkout: Checkout) -> bool:
     """Whether *checkout*'s connection is in a transaction, by the driver's word where it gives one."""
-    status = _driver_status(checkout)
+    connection = getattr(checkout.proxy(), "driver_connection", None)
+    status = None if connection is None else is_in_transaction(connection)
     if status is not None:
         return status
     if checkout.transaction is not None:
         return checkout.transaction.ended_at is None
     latest = None if checkout.latest_ref is None else checkout.latest_ref()
     return latest is not None and bool(latest.is_active)
-
-
-def _driver_status(checkout: Checkout) -> bool | None:
-    """Ask the driver, which answers from memory: neither the network nor a lock is touched."""
-    proxy = checkout.proxy()
-    connection = getattr(proxy, "driver_connection", None)
-    if connection is None:
-        return None
-    try:
-        info = getattr(connection, "info", None)
-        status = getattr(info, "transaction_status", None)
-        if status is not None:
-            return int(status) != _POSTGRES_IDLE
-        server_status = getattr(connection, "server_status", None)
-        if isinstance(server_status, int):
-            return _mysql_status(server_status)
-        # sqlite3 without an isolation level begins nothing by itself.
-        if (
-            getattr(connection, "isolation_level", "") is None
-            or getattr(connection, "autocommit", None) is True
-        ):
-            return bool(connection.in_transaction)
-    except Exception:  # a connection that is being closed meanwhile answers with any error it likes
-        return None
-    return None
-
-
-def _mysql_status(server_status: int) -> bool | None:
-    # PyMySQL reads the status from answers without rows only: after a SELECT it is still the one before.
-    if server_status & _MYSQL_IN_TRANSACTION:
-        return True
-    return False if server_status & _MYSQL_AUTOCOMMIT else None
 
 
 def pool_use(checkout: Checkout, used: int) -> float | None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import typing as t
 import weakref
+from os import getpid
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -23,7 +24,6 @@ from sqlalchemy import pool as sa_pool
 from . import greenlets
 from .engines import KEY
 from .engines import Engines
-from .engines import pool_of
 from .engines import pooled_of
 from .ledger import Checkout
 from .ledger import Holder
@@ -67,6 +67,8 @@ class Recorder:
         self.active = False
         #: Finds the scope of work that runs outside of any request; set by the layer that knows Flask.
         self.find_scope: t.Callable[[], Scope | None] = lambda: None
+        #: Called in a child process that was forked without Python being told, as uWSGI does.
+        self.on_fork: t.Callable[[], None] = ledger.fork
         #: What each thread, or each greenlet where there are any, has of its own.
         self.local: t.Any = threading.local()
         self.waits = Waits(ledger, self.holder, self.on_pool_timeout, self.failed)
@@ -184,7 +186,8 @@ class Recorder:
         if not self.active:
             return
         try:
-            pooled = connection_record.record_info[KEY] = self.engines.connected(pool_of(connection_record))
+            pooled = self.engines.connected(connection_record, dbapi_connection)
+            connection_record.record_info[KEY] = pooled
             began_at = getattr(self.local, "connecting_at", None)
             if began_at is not None:
                 self.local.connecting_at = None
@@ -200,8 +203,8 @@ class Recorder:
             return
         try:
             pooled = connection_record.record_info.get(KEY)
-            if pooled is None or not pooled.settled:
-                pooled = self.engines.settle(connection_record, pooled)
+            if pooled is None or pooled.settled != getpid():
+                pooled = self._settle(connection_record, connection_proxy, pooled)
                 if pooled is None:
                     return
             try:
@@ -212,7 +215,7 @@ class Recorder:
             if scope is None or scope.ended:
                 scope = self.find_scope()
             checkout = Checkout()
-            checkout.engine = pooled.engine
+            checkout.pooled = pooled
             checkout.proxy = weakref.ref(connection_proxy)
             checkout.holder = checkout.user = holder
             ledger = self.ledger
@@ -238,10 +241,28 @@ class Recorder:
             count = len(held)
             if count > 1:
                 self.notice.nested(checkout, held)
-            if scope is not None and count > scope.held_peak:
-                scope.held_peak = count
+            if scope is not None:
+                if count > scope.held_peak:
+                    scope.held_peak = count
+                else:
+                    self.notice.again(scope, stack)
         except Exception:
             self.failed("checkout")
+
+    def _settle(self, record: t.Any, proxy: t.Any, pooled: Pooled | None) -> Pooled | None:
+        """Look closer at a connection whose engine is not known by name, or that another process opened."""
+        pid = getpid()
+        if self.ledger.pid != pid:
+            self.on_fork()
+        pooled = self.engines.settle(record, pooled)
+        if pooled is None:
+            return None
+        if pooled.first is None:
+            pooled.first = weakref.ref(proxy)
+        if pooled.pid != pid and pooled.foreign_to != pid:
+            pooled.foreign_to = pid
+            self.notice.forked(pooled, sys._getframe(2))
+        return pooled
 
     def on_checkin(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
         """Take a check-out off the ledger; one whose proxy is dead was returned by the collector."""
@@ -374,6 +395,8 @@ class Recorder:
                 or ((context.is_text or statement[:1] == "W") and writes(statement))
             ):
                 self._note_write(checkout, cursor, connection, context)
+            elif context.execution_options.get("stream_results"):
+                self.notice.streams(checkout, context, sys._getframe(1))
             if checkout.closer:
                 self.notice.look_closer(checkout, statement, parameters, context)
         except Exception:
@@ -429,12 +452,15 @@ class Recorder:
         try:
             connection = context.connection
             # An error in binding parameters never reached the database; a dead connection is no transaction.
-            if connection is None or context.is_disconnect:
+            if connection is None or not isinstance(context.sqlalchemy_exception, sa_exc.DBAPIError):
                 return
-            if isinstance(context.sqlalchemy_exception, sa_exc.DBAPIError):
-                pooled = pooled_of(connection)
-                if pooled is not None and pooled.checkout is not None:
-                    self.notice.failure(pooled.checkout, connection, context, sys._getframe(1))
+            pooled = pooled_of(connection)
+            if pooled is None or pooled.checkout is None:
+                return
+            if context.is_disconnect:
+                self.notice.disconnected(pooled.checkout, context, sys._getframe(1))
+            else:
+                self.notice.failure(pooled.checkout, connection, context, sys._getframe(1))
         except Exception:
             self.failed("handle_error")
 
@@ -637,7 +663,7 @@ class Recorder:
         if pooled is None:
             return
         checkout = Checkout()
-        checkout.engine = pooled.engine
+        checkout.pooled = pooled
         checkout.proxy = weakref.ref(proxy)
         checkout.holder = checkout.user = holder
         checkout.stack = stack

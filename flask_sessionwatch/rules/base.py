@@ -13,9 +13,12 @@ from ..finding import LEVELS
 from ..finding import Finding
 from ..finding import Level
 from ..finding import ScopeName
+from ..observe.driver import named_on_server
+from ..observe.driver import server_id_key
 from ..observe.ledger import Checkout
 from ..observe.ledger import Incident
 from ..observe.ledger import Ledger
+from ..observe.ledger import Pooled
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
 from ..observe.ledger import clock
@@ -198,15 +201,28 @@ def is_left_behind(checkout: Checkout, moment: Moment) -> bool:
     return outside and not on_main_thread and moment.present.has_moved_on(checkout.user, checkout.stack)
 
 
+def server_ids(pooled: Pooled) -> dict[str, t.Any]:
+    """Return the plain data that leads from a finding to a row of the server's own list of connections."""
+    number = pooled.server_id
+    return {} if number is None else {server_id_key(pooled.engine.dialect): number}
+
+
+def on_server(pooled: Pooled) -> list[str]:
+    """Return the line that names a connection as its server does, where that is known."""
+    number = pooled.server_id
+    return [] if number is None else [named_on_server(number, pooled.engine.dialect)]
+
+
 def of_holder(checkout: Checkout, moment: Moment) -> dict[str, t.Any]:
     """Return the plain data that findings on a held connection share."""
     now = moment.present.doing_with(checkout)
     return {
+        **server_ids(checkout.pooled),
         "engine": checkout.engine.name,
         "thread": checkout.user.name,
         "held_seconds": round(moment.now - checkout.began_at, 3),
         "statements": checkout.statements,
         "now": None if now.site is None else now.site._asdict(),
         "doing": now.what,
-        "lines": [str(now)] if now else [],
+        "lines": [*([str(now)] if now else ()), *on_server(checkout.pooled)],
     }

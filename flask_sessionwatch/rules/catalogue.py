@@ -21,6 +21,10 @@ from .deployment import SingleProcessMetrics
 from .legacy import LegacyQuery
 from .longlived import IdentityMapGrowth
 from .longlived import StaleSession
+from .pooled import CheckoutChurn
+from .pooled import ForkedPool
+from .pooled import OpenCursor
+from .pooled import StalePooledConnection
 from .pools import PoolExhausted
 from .scopes import CrossThreadSession
 from .scopes import SessionOutsideScope
@@ -35,6 +39,10 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     AbandonedConnection(),
     LongCheckout(),
     NestedCheckout(),
+    ForkedPool(),
+    OpenCursor(),
+    StalePooledConnection(),
+    CheckoutChurn(),
     LeakedSession(),
     IdleInTransaction(),
     UncommittedChanges(),

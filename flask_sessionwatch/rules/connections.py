@@ -17,6 +17,8 @@ from .base import confirmed
 from .base import in_scope
 from .base import is_left_behind
 from .base import of_holder
+from .base import on_server
+from .base import server_ids
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,11 @@ class AbandonedConnection(Rule):
             incident.stack,
             incident.scope,
             verb="checked out",
-            details={"engine": checkout.engine.name},
+            details={
+                "engine": checkout.engine.name,
+                **server_ids(checkout.pooled),
+                "lines": on_server(checkout.pooled),
+            },
         )
 
 

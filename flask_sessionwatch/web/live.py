@@ -96,6 +96,7 @@ class LivePicture:
             "session": owner is not None,
             "session_id": None if owner is None else _session_id(owner),
             "statements": checkout.statements,
+            "server_id": checkout.pooled.server_id,
             "idle_seconds": round(self._now - checkout.used_at, 3),
             "doing": self._present.doing_with(checkout).what,
             "now": frames(self._ledger.stacks, self._present.stack(checkout.user)),

@@ -2120,3 +2120,34 @@ def test_get_or_create(any_world: World) -> None:
     assert any_world.open().status_code == 200
     any_world.ticks()
     assert any_world.heard == []
+
+
+@pytest.mark.parametrize("drivername", ["postgresql+psycopg", "postgresql+psycopg2"])
+def test_refused_by_the_driver(postgresql_world: World, drivername: str) -> None:
+    """SW205: what the driver itself refuses never reached the database, and leaves the transaction sound."""
+    engine = postgresql_world.make_engine(str(sa.make_url(postgresql_world.url).set(drivername=drivername)))
+
+    @postgresql_world.view()
+    def view() -> str:
+        with orm.Session(engine) as session:
+            with contextlib.suppress(sa.exc.DBAPIError):
+                session.execute(sa.text("SELECT :value"), {"value": object()})
+            return str(session.scalar(sa.select(Item.id)))
+
+    assert postgresql_world.open().status_code == 200
+    assert postgresql_world.watch.findings == []
+
+
+def test_rolled_back_by_hand(postgresql_world: World) -> None:
+    """SW205: a rollback by the driver's own connection puts it right as well."""
+
+    @postgresql_world.view()
+    def view() -> str:
+        with orm.Session(postgresql_world.engine) as session:
+            with contextlib.suppress(sa.exc.DBAPIError):
+                session.execute(sa.text("SELECT nothing"))
+            session.connection().connection.rollback()
+            return str(session.scalar(sa.select(Item.id)))
+
+    assert postgresql_world.open().status_code == 200
+    assert postgresql_world.watch.findings == []

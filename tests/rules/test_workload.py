@@ -108,7 +108,7 @@ def test_commits_of_nothing(any_world: World) -> None:
         return "ok"
 
     any_world.open()
-    assert any_world.watch.findings == []
+    assert any_world.told("SW501") == []
 
 
 def test_rollbacks(any_world: World) -> None:
@@ -123,7 +123,7 @@ def test_rollbacks(any_world: World) -> None:
         return "ok"
 
     any_world.open()
-    assert any_world.watch.findings == []
+    assert any_world.told("SW501") == []
 
 
 def test_batches(any_world: World) -> None:
@@ -138,7 +138,7 @@ def test_batches(any_world: World) -> None:
         return "ok"
 
     any_world.open()
-    assert any_world.watch.findings == []
+    assert any_world.told("SW501") == []
 
 
 def test_sessions_and_core_together(any_world: World) -> None:
@@ -182,7 +182,7 @@ def test_reading_by_core(any_world: World) -> None:
         return "ok"
 
     any_world.open()
-    assert any_world.watch.findings == []
+    assert any_world.told("SW501") == []
 
 
 def test_storm_of_one_core_connection(any_world: World) -> None:

@@ -26,7 +26,17 @@ SCOPE = {"scope", "scope_kind"}
 ENGINE = {"name", "dialect", "pool", "size", "max", "used", "idle", "waiting", "oldest_age_seconds"}
 HELD = {*SCOPE, *WORKER, "id", "site", "age_seconds", "leaked", "stack", "thread"}
 SESSION = {*HELD, "writes", "checkouts"}
-CHECKOUT = {*HELD, "engine", "session", "session_id", "statements", "idle_seconds", "doing", "now"}
+CHECKOUT = {
+    *HELD,
+    "engine",
+    "session",
+    "session_id",
+    "statements",
+    "idle_seconds",
+    "doing",
+    "server_id",
+    "now",
+}
 FINDING = {
     *SCOPE,
     *("code", "rule", "level", "message", "site", "hint", "count", "first_seen", "last_seen"),
