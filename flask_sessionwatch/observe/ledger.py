@@ -367,6 +367,8 @@ class Transaction(Writes):
     tables: dict[str, set[tuple[t.Any, ...]] | None] | None = None
     #: Whether a request has changed what it has loaded.
     overtaken = False
+    #: When its thread was first seen to have left the function that pushed its app context.
+    left_at: float | None = None
     #: "teardown" or "stream", where it was begun when the teardown of its scope had closed such sessions already.
     late: str | None = None
     #: Whether several threads were seen using it at once.
@@ -423,6 +425,8 @@ class Scope:
     method = ""
     rule: t.Any = None
     context_ref: Ref | None = None
+    #: How many requests have left something to it because they ran inside its app context.
+    guests = 0
     verdict = "clean"
     #: Codes and names of the rules that were allowed in it, by watch.allow().
     allowed: frozenset[str] | None = None

@@ -247,7 +247,13 @@ class Noticer:
 
     def _shared(self, transaction: Transaction, opener: Scope, scope: Scope, frame: FrameType) -> None:
         """Notice a session that two requests use while both are open, each on a thread of its own."""
-        if opener.kind == scope.kind == "request" and opener.holder is not scope.holder:
+        if opener.kind != "request" or scope.kind != "request":
+            return
+        if opener.holder is scope.holder:
+            if not _surrounds(opener, scope):
+                transaction.adopted = True
+                self._file("context_leak", transaction.stack, scope, transaction, left_by=opener)
+        else:
             transaction.adopted = transaction.shared = True
             here = self._capture(frame)
             self._file(
@@ -622,6 +628,14 @@ def _passes(frame: FrameType | None, filename: str) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _surrounds(outer: Scope, scope: Scope) -> bool:
+    """Whether *scope* was begun inside of *outer*."""
+    around: Scope | None = scope
+    while around is not None and around is not outer:
+        around = around.parent
+    return around is outer
 
 
 def _begun_at_import(stack: Stack) -> bool:

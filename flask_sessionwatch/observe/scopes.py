@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import sys
 import typing as t
 import weakref
 from collections.abc import Iterator
+from types import FrameType
 
 import click
 import flask
@@ -34,6 +36,10 @@ class Judge(t.Protocol):
 
     def judge(self, scope: Scope) -> None:
         """Judge a scope at its end."""
+
+
+#: Who calls an application in a test, and may hold an app context around it.
+_TEST_RUNNERS = re.compile(r"[/\\](_pytest|unittest|nose2?|behave|robot)[/\\]")
 
 
 class FindingRaised(AssertionError):
@@ -129,7 +135,25 @@ class Scopes:
             return None
         if scope.parent is not None and not scope.parent.ended:
             return scope.parent
-        return self._begin_for(context)
+        outer = self._by_context.get(context)
+        if outer is None or outer.ended:
+            outer = self._begin_for(context)
+        if outer is not None and scope.kind == "request":
+            outer.guests += 1
+            self._note_leaked_context(scope, sys._getframe(1))
+        return outer
+
+    def _note_leaked_context(self, scope: Scope, frame: FrameType | None) -> None:
+        """Note an app context around a request that nobody on this thread can pop: only the server is below it."""
+        while frame is not None:
+            filename = frame.f_code.co_filename
+            if self.ledger.stacks.is_application(filename) or _TEST_RUNNERS.search(filename):
+                return
+            frame = frame.f_back
+        stacks = [each.stack for each in scope.transactions] + [each.stack for each in scope.checkouts]
+        self.ledger.happened(
+            Incident("context_leak", stacks[0] if stacks else (), scope.holder, scope, None, left_by=None)
+        )
 
     def _note_uncommitted(self, transaction: Transaction, scope: Scope) -> None:
         """Note a request that answered well and left its writes to an app context pushed around it."""

@@ -12,6 +12,7 @@ from .connections import AbandonedConnection
 from .connections import LeakedConnection
 from .connections import LongCheckout
 from .connections import NestedCheckout
+from .contexts import ContextLeak
 from .contexts import NestedContext
 from .contexts import SessionAfterTeardown
 from .deployment import ConnectedBeforeFork
@@ -51,6 +52,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     SessionAfterTeardown(),
     CrossThreadSession(),
     StaleSession(),
+    ContextLeak(),
     NestedContext(),
     IdentityMapGrowth(),
     LegacyQuery(),

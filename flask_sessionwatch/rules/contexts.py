@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ from .base import Moment
 from .base import Rule
 from .base import in_scope
 
+_SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _TEARDOWN = "do_teardown_appcontext"
 
 
@@ -84,6 +87,104 @@ class SessionAfterTeardown(Rule):
             verb="begun",
             subject=transaction,
         )
+
+
+@dataclass(frozen=True)
+class ContextLeak(Rule):
+    """An app context was pushed and never popped, and what runs inside of it is never torn down.
+
+    What it does
+        Tells when a request ends inside an app context that was pushed before it on its thread, and nothing below
+        the request on the stack but the server, so that nobody is left who could pop it; when a request works in the
+        session of another one on its thread whose streamed body was abandoned; when a thread of a pool went idle and
+        left its app context pushed, with a session in it; and when a context in which requests had run was
+        collected. An app context around the requests of a test is healthy.
+
+    Why it matters
+        Flask reuses the app context that is current: a request inside of one has no teardown of its own. Its session
+        is not removed, so that connection, transaction and loaded objects stay, and the next request on the
+        thread continues with them.
+
+    Example
+        ::
+
+            app = create_app()
+            app.app_context().push()               # in wsgi.py: around every request of this thread
+            warm_up_caches()
+
+    Instead
+        ::
+
+            app = create_app()
+            with app.app_context():
+                warm_up_caches()
+
+    Options
+        None.
+    """
+
+    code = "SW305"
+    name = "context-leak"
+    level = "error"
+    hint = "push an app context with 'with app.app_context():'; a server must close every body that it does not send."
+
+    def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
+        if incident.kind != "context_leak":
+            return
+        left_by: Scope | None = incident.details["left_by"]
+        whose = "that was never popped" if left_by is None else f"of {left_by.name}, whose body was abandoned"
+        yield self.finding(
+            moment,
+            f"{in_scope(incident.scope)} ran inside an app context {whose}; it was not torn down.",
+            incident.stack,
+            incident.scope,
+            verb="session begun",
+        )
+
+    def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
+        if scope.context_ref is None or scope.context_ref() is not None or not scope.guests:
+            return
+        for transaction in scope.transactions.copy():
+            message = f"{scope.name} was collected without having been popped, after requests had run inside of it ({scope.guests})."
+            yield self.finding(moment, message, transaction.stack, scope, verb="session begun")
+            return
+
+    def at_tick(self, moment: Moment) -> Iterable[Finding]:
+        for transaction in moment.transactions:
+            scope = transaction.scope
+            if (
+                scope is None
+                or scope.ended
+                or scope.context_ref is None
+                or not self._is_left(transaction, moment)
+            ):
+                continue
+            if self.is_news(transaction, self.level):
+                yield self.finding(
+                    moment,
+                    f"Thread '{transaction.holder.name}' went idle and left an app context pushed, "
+                    f"with a Session in it ({moment.held(transaction)}).",
+                    transaction.stack,
+                    scope,
+                    verb="session begun",
+                    subject=transaction,
+                )
+
+    def _is_left(self, transaction: Transaction, moment: Moment) -> bool:
+        """Whether the thread has left the function that pushed the context, at this tick and at one before."""
+        thread = transaction.holder.thread
+        calls = transaction.stack
+        complete = 0 < len(calls) < moment.ledger.stacks.depth
+        # What is suspended comes back, and the main thread may hold a context for a whole script or test.
+        suspended = any(code.co_flags & _SUSPENDABLE for code, _ in calls)
+        if thread is None or thread is threading.main_thread() or not complete or suspended:
+            return False
+        if not moment.present.has_moved_on(transaction.holder, calls):
+            transaction.left_at = None
+            return False
+        if transaction.left_at is None:
+            transaction.left_at = moment.now
+        return moment.now - transaction.left_at >= moment.settings.tick * 0.5
 
 
 @dataclass(frozen=True)

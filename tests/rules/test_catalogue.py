@@ -85,6 +85,7 @@ LEVEL_OF = {
     "SW302": "warning",
     "SW303": "error",
     "SW304": "warning",
+    "SW305": "error",
     "SW306": "info",
     "SW307": "warning",
     "SW404": "info",

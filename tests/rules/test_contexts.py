@@ -1,16 +1,22 @@
 """SW302, SW305 and SW306: sessions and the app contexts they belong to."""
 
+import gc
+import threading
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 import flask
 import pytest
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import orm
+from werkzeug.test import EnvironBuilder
 
+from flask_sessionwatch import extension
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
+from tests.rules.conftest import in_thread
 from tests.rules.conftest import line
 
 NAMES = sa.select(Item.name)
@@ -198,6 +204,186 @@ def test_receiver_of_a_late_signal(world: World) -> None:
     with flask.appcontext_tearing_down.connected_to(receiver, world.app):
         world.open()
     assert [line("LATE")] == [at(each) for each in world.told("SW302")]
+
+
+# SW305 context-leak
+
+
+class Server:
+    """One thread that serves requests, with nothing of the application below them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._pool = ThreadPoolExecutor(1)
+
+    def run(self, work: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+        """Run something on that thread, as a hook of the server."""
+        return self._pool.submit(work, *args).result()
+
+    def get(self, path: str = "/") -> None:
+        """Serve a request as far as the server's own code goes."""
+        environ = EnvironBuilder(path=path).get_environ()
+        body = self.run(self._world.app, environ, lambda status, headers: None)
+        self.run(body.close)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def server(world: World) -> t.Iterator[Server]:
+    """A server's thread, for an application with Flask-SQLAlchemy that reads at /."""
+    db = world.flask_sqlalchemy()
+
+    @world.view()
+    def view() -> str:
+        return str(db.session.scalars(NAMES).all())  # READ
+
+    server = Server(world)
+    yield server
+    server.stop()
+
+
+def test_context_around_a_server(world: World, server: Server) -> None:
+    """SW305: requests that run in an app context which nobody below them can pop are told, at their session."""
+    context = world.app.app_context()
+    server.run(context.push)
+    server.get()
+    server.get()
+    finding = world.only("SW305")
+    assert (finding.rule, finding.level, at(finding)) == ("context-leak", "error", line("READ"))
+    assert str(finding.scope) == "GET /"
+    assert "that was never popped" in finding.message
+    server.run(context.pop, None)
+
+
+def test_context_that_was_popped_in_time(world: World, server: Server) -> None:
+    """SW305: an app context that is popped before the requests come is healthy."""
+    context = world.app.app_context()
+    server.run(context.push)
+    server.run(lambda: world.app.extensions["sqlalchemy"].session.scalars(NAMES).all())
+    server.run(context.pop, None)
+    server.get()
+    assert world.heard == []
+
+
+def test_context_around_requests_of_a_test(any_world: World) -> None:
+    """SW305: a test that holds an app context around its requests is healthy."""
+    db = any_world.flask_sqlalchemy()
+    any_world.view()(lambda: str(db.session.scalars(NAMES).all()))
+    with any_world.app.app_context():
+        for _ in range(2):
+            any_world.open()
+            db.session.rollback()
+    context = any_world.app.app_context()
+    context.push()
+    any_world.open()
+    any_world.open()
+    context.pop()
+    assert any_world.heard == []
+
+
+def test_context_is_followed_once(world: World) -> None:
+    """SW305: the scope of an outer app context ends once, also after several requests have run inside of it."""
+    db = world.flask_sqlalchemy()
+    world.view()(lambda: str(db.session.scalars(NAMES).all()))
+    with world.app.app_context():
+        for _ in range(3):
+            world.open()
+            db.session.rollback()
+    assert extension._process.ledger.scopes == set()
+
+
+def test_context_of_an_abandoned_stream(world: World, server: Server) -> None:
+    """SW305: a request in the session of a stream that the server never closed is told."""
+    db = world.app.extensions["sqlalchemy"]
+
+    @world.view(rule="/chat")
+    def chat() -> flask.Response:
+        def names() -> t.Iterator[str]:
+            yield from db.session.scalars(NAMES).all()  # STREAMED
+
+        return flask.Response(flask.stream_with_context(names()))
+
+    environ = EnvironBuilder(path="/chat").get_environ()
+    body = server.run(world.app, environ, lambda status, headers: None)
+    server.run(next, body)
+    server.get()
+    (finding,) = world.told("SW305")
+    assert at(finding) == line("STREAMED")
+    assert "of GET /chat, whose body was abandoned" in finding.message
+    server.run(body.close)
+
+
+def test_request_inside_a_request(world: World) -> None:
+    """SW305: a view that calls its own application shares the context, and that is meant."""
+    db = world.flask_sqlalchemy()
+    world.view(rule="/inner")(lambda: str(db.session.scalars(NAMES).all()))
+
+    @world.view()
+    def view() -> str:
+        db.session.scalars(NAMES).all()
+        return world.open("/inner").text
+
+    assert "ann" in world.open().text
+    assert world.heard == []
+
+
+def test_idle_thread_of_a_pool(world: World, server: Server) -> None:
+    """SW305: a job that pushes an app context on a thread of a pool, and leaves it so, is told."""
+    db = world.app.extensions["sqlalchemy"]
+    contexts: list[t.Any] = []
+
+    def job() -> None:
+        contexts.append(world.app.app_context())
+        contexts[0].push()
+        db.session.scalars(NAMES).all()  # JOB
+
+    server.run(job)
+    finding = world.wait_for("SW305")
+    assert at(finding) == line("JOB")
+    assert "went idle and left an app context pushed" in finding.message
+    world.ticks()
+    assert finding.count == 1
+    server.run(contexts[0].pop, None)
+
+
+def test_thread_that_works_in_a_context(world: World) -> None:
+    """SW305: a thread that is still inside of its app context is healthy, however long it waits."""
+    db = world.flask_sqlalchemy()
+    done, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with world.app.app_context():
+            db.session.scalars(NAMES).all()
+            begun.set()
+            done.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    world.ticks()
+    done.set()
+    thread.join()
+    assert world.told("SW305") == []
+
+
+def test_context_that_was_collected(world: World, server: Server) -> None:
+    """SW305: a context that dies with its thread, after requests had run inside of it, is told once as that."""
+
+    def serve() -> None:
+        world.app.app_context().push()
+        world.open()
+
+    in_thread(serve)
+    gc.collect()
+    world.watch.tick()
+    (finding,) = world.told("SW305")
+    assert at(finding) == line("READ")
+    assert "after requests had run inside of it (1)" in finding.message
+    assert world.told("SW301") == []
+    world.app.extensions["sqlalchemy"].session.registry.registry.popitem()[1].close()
 
 
 # SW306 nested-context
