@@ -50,6 +50,7 @@ class Story:
         self.registry = orm.scoped_session(orm.sessionmaker(self.engine))
         self.kept: list[t.Any] = []
         self.pool_events: list[str] = []
+        self.former_pools: list[sa.Pool] = []
         self._listen()
         self._add_views()
 
@@ -74,7 +75,9 @@ class Story:
             with contextlib.suppress(Exception):
                 self.kept.pop().close()
         gc.collect()
-        self.engine.dispose()
+        # A connection goes back to the pool it is from, even where the engine has another one by now.
+        for pool in [self.engine.pool, *self.former_pools]:
+            pool.dispose()
 
     # The account
 
@@ -84,6 +87,7 @@ class Story:
         :param between: called before each step.
         """
         told = []
+        gc.collect()  # what earlier tests left is theirs, and must not be told here
         with warnings.catch_warnings(record=True) as warned, collections_on_request():
             warnings.simplefilter("always")
             for step in STEPS:
@@ -395,6 +399,7 @@ def joining(story: Story) -> str:
 
 
 def disposing(story: Story) -> str:
+    story.former_pools.append(story.engine.pool)
     story.engine.dispose()
     return story.titles() + story.get("/read")
 
