@@ -8,6 +8,7 @@ import threading
 import typing as t
 import weakref
 from collections import deque
+from types import CodeType
 
 import flask
 
@@ -36,7 +37,7 @@ class Process:
 
     def __init__(self) -> None:
         dispatch, call = flask.Flask.full_dispatch_request, flask.Flask.dispatch_request
-        self.stacks = Stacks(boundary=dispatch.__code__, inner=call.__code__)
+        self.stacks = Stacks(boundary=dispatch.__code__, inner=call.__code__, hooks=_hooks())
         self.ledger = Ledger(self.stacks)
         self.listeners = Listeners(self.stacks)
         self.recorder = Recorder(self.ledger, self._tell_error)
@@ -225,6 +226,18 @@ class Process:
         begun = () if scope is None else scope.transactions.copy()
         self._after_fork()
         self.ledger.transactions.update({each.session_id: each for each in begun})
+
+
+def _hooks() -> dict[CodeType, str]:
+    """Name the kinds of hooks by the code of the function that calls them."""
+    calling = {
+        "preprocess_request": "before_request",
+        "process_response": "after_request",
+        "do_teardown_request": "teardown_request",
+        "do_teardown_appcontext": "teardown_appcontext",
+    }
+    methods = {kind: getattr(flask.Flask, name, None) for name, kind in calling.items()}
+    return {method.__code__: kind for kind, method in methods.items() if method is not None}
 
 
 def _taken(waiting: deque[t.Any]) -> list[t.Any]:

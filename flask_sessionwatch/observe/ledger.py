@@ -306,9 +306,15 @@ class Checkout(Writes):
     stream: Stream | None = None
     #: Whether it was checked out before the watch was attached.
     early = False
-    #: Whether its statements are to be looked at closely: after a failure, or when others have overtaken its reads.
+    #: Whether its statements are to be looked at closely: after a failure or a commit, or when others have
+    #: overtaken its reads.
     closer = False
     reads: Reads | None = None
+    #: How many objects were loaded again by themselves after a commit; None while nobody counts.
+    reloads: int | None = None
+    #: The Core transaction that the watchdog saw on it last, and when it saw that one first.
+    seen_ref: Ref | None = None
+    seen_at = 0.0
 
     @property
     def engine(self) -> EngineInfo:
@@ -354,6 +360,10 @@ class Transaction(Writes):
     rolled_back = False
     #: How much was written before each open savepoint.
     savepoints: list[int] | None = None
+    #: Where a savepoint was released that nothing can undo any more.
+    escaped: Stack = ()
+    #: Whether its commit succeeded on one of its connections and failed on another.
+    halved = False
     #: Class names of objects that were thrown away unsaved, with their number.
     dropped: dict[str, int] | None = None
     lost_how = ""
@@ -412,10 +422,17 @@ class Scope:
     streams: list[Stream] | None = None
     incidents: list[Incident] | None = None
     last_transaction: Transaction | None = None
+    #: Whose commit was the first one.
+    first_commit: Checkout | Transaction | None = None
     #: The HTTP status, once a response was built.
     status: int | None = None
     #: The name of the exception that left the view, the command or the block.
     error: str | None = None
+    #: Whether it failed before its first commit, and whether it did so by abort().
+    failed_early = False
+    #: The transaction that had ended last when it failed.
+    failed_after: Transaction | None = None
+    aborted = False
     #: Whether the answer has a length, so that its body is no open stream.
     measured = False
     #: Once its body is streamed: Sessions with a lower number than this are older than the stream.

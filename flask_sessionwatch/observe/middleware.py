@@ -135,7 +135,12 @@ class Middleware:
         current_scope.reset(token)
         if scope.measured and not scope.transactions and not scope.checkouts:
             # Nothing is open and the length is known: a generator that still sends needs no watching.
-            if scope.incidents is None and scope.commits < 2 and not owner.ears:
+            # A failure after a commit is to be judged; without one it has left nothing.
+            if (
+                scope.incidents is None
+                and not owner.ears
+                and (not scope.commits or (scope.commits == 1 and (scope.status or 500) < 400))
+            ):
                 scope.ended = True
                 scope.environ = scope.start_response = None
                 ledger = self.scopes.ledger

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import re
 import sys
 import typing as t
@@ -34,6 +35,8 @@ from .ledger import Scope
 from .ledger import Stream
 from .ledger import Transaction
 from .ledger import clock
+from .outcomes import Outcomes
+from .outcomes import is_work
 from .stack import Stack
 from .stack import runs
 from .stale import Stale
@@ -66,6 +69,8 @@ _FLUSHING = _codes("flush")
 #: Where a scoped_session passes a call on to the Session of its registry.
 _REGISTRY = orm.scoped_session.__call__.__code__.co_filename
 _ROLLING_BACK = _codes("rollback")
+#: The block that commits when it ends without an exception.
+_COMMITTING_BLOCK = frozenset((inspect.unwrap(sa.Engine.begin).__code__,))
 #: The files in which a Session or Connection does what must not be done by two threads at once.
 _OPERATING = frozenset(each.__code__.co_filename for each in (orm.Session.execute, sa.Connection.execute))
 
@@ -92,6 +97,7 @@ class Noticer:
         self._growths: weakref.WeakKeyDictionary[t.Any, Growth] = weakref.WeakKeyDictionary()
         #: Asks for a tick at once, for what may not wait.
         self.hurry: t.Callable[[], None] = _nothing
+        self.outcomes = Outcomes(ledger, holder)
 
     def _file(
         self,
@@ -262,21 +268,23 @@ class Noticer:
 
     def application_error(self, error: BaseException) -> None:
         """Recognise errors that are the late effect of something else."""
+        scope = self._scope()
+        open_now = () if scope is None else scope.transactions.copy()
+        for transaction in open_now:
+            if len(transaction.checkouts) > 1:
+                self.outcomes.commit_failed(transaction, _stack_of(error))
         if isinstance(error, sa_exc.PendingRollbackError):
-            scope = self._scope()
-            for transaction in () if scope is None else scope.transactions.copy():
+            for transaction in open_now:
                 self.left_failed(transaction, "used")
         elif isinstance(error, sa_exc.IllegalStateChangeError) or _says_concurrent(error):
             self._refused(error)
 
     def _refused(self, error: BaseException) -> None:
         """Note that SQLAlchemy refused a session which another thread is using."""
-        calls = []
         shared: Transaction | None = None
         traceback = error.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
-            calls.append((frame.f_code, traceback.tb_lasti))
             if frame.f_code.co_filename in _OPERATING:
                 shared = self._ledger.transactions.get(id(frame.f_locals.get("self"))) or shared
             traceback = traceback.tb_next
@@ -284,7 +292,7 @@ class Noticer:
         if shared is not None and shared.holder is not self._holder():
             shared.shared = True
             other = shared.holder
-        self._file("overlap", tuple(reversed(calls)), self._scope(), shared, other=other)
+        self._file("overlap", _stack_of(error), self._scope(), shared, other=other)
 
     def further(self, transaction: Transaction, session: t.Any, frame: FrameType) -> None:
         """Look at a transaction that is not the first thing in its scope."""
@@ -340,11 +348,15 @@ class Noticer:
         checkout.closer = True
         if checkout.transaction is not None:
             checkout.transaction.failure = checkout.failure
+            if context.statement is None:
+                self.outcomes.commit_refused(checkout.transaction, stack, frame)
 
     def look_closer(self, checkout: Checkout, statement: str, parameters: t.Any, context: t.Any) -> None:
-        """Look at a statement in a transaction that has failed, or whose reads others have overtaken."""
+        """Look at a statement in a transaction that has failed, follows a commit, or whose reads others have overtaken."""
         if checkout.failure is not None:
             self.use_after_failure(checkout, statement, context.root_connection)
+        if checkout.reloads is not None:
+            self.outcomes.statement(checkout, context)
         if checkout.reads is not None:
             here = functools.partial(self._capture, sys._getframe(1))
             self.stale.read(checkout, statement, parameters, context, here)
@@ -386,7 +398,7 @@ class Noticer:
         if checkout.written_ref is not None and checkout.written_ref is checkout.latest_ref:
             return
         if checkout.cursor is not None and checkout.scope is not None:
-            self.commit(checkout.scope, sys._getframe(3))
+            self.commit(checkout.scope, None, sys._getframe(3))
         checkout.writes, checkout.cursor, checkout.wrote_at = 0, None, None
         checkout.written_ref = checkout.latest_ref
 
@@ -398,33 +410,14 @@ class Noticer:
         context.post_exec = functools.partial(kept.read, weakref.ref(context), cursor)
         return kept
 
-    def savepoint(self, session: t.Any) -> None:
-        """Remember how much was written before a savepoint."""
-        transaction = self._ledger.transactions.get(id(session))
-        if transaction is not None:
-            transaction.count_write(None)
-            if transaction.savepoints is None:
-                transaction.savepoints = []
-            transaction.savepoints.append(transaction.writes)
-
-    def savepoint_undone(self, transaction: Transaction) -> None:
-        """Forget what was written since the innermost savepoint: it was rolled back to."""
-        if transaction.savepoints:
-            transaction.writes = transaction.savepoints[-1]
-            transaction.cursor = None
-
-    def savepoint_ended(self, session: t.Any) -> None:
-        """Close the innermost savepoint, by whichever way."""
-        transaction = self._ledger.transactions.get(id(session))
-        if transaction is not None and transaction.savepoints:
-            transaction.savepoints.pop()
-
     def core_end(self, checkout: Checkout, frame: FrameType) -> None:
         """Count the last write transaction of a Core connection, which was neither lost nor left by an exception."""
         checkout.cursor = None
         scope = checkout.scope
         if scope is not None and not checkout.lost and not checkout.left_by(sys.exc_info()[1]):
-            self.commit(scope, frame)
+            # Otherwise it may have been rolled back by its own word.
+            sure = checkout if runs(frame, _COMMITTING_BLOCK) else None
+            self.commit(scope, sure, frame)
 
     def core_loss(self, checkout: Checkout) -> None:
         """Note writes of a Core connection that was closed without a commit."""
@@ -437,11 +430,21 @@ class Noticer:
             checkout.lost = True
             self._file("lost_write", checkout.stack, checkout.scope, checkout)
 
-    def commit(self, scope: Scope, frame: FrameType, session: t.Any = None) -> None:
-        """Count a commit, and from a scope's second on its line as well: most scopes have only one."""
+    def commit(
+        self, scope: Scope, record: Checkout | Transaction | None, frame: FrameType, session: t.Any = None
+    ) -> None:
+        """Count a commit, and from a scope's second on its line as well: most scopes have only one.
+
+        :param record: what was committed for certain.
+        """
         scope.commits += 1
         if scope.commits == 1:
+            scope.first_commit = record
             return
+        if scope.error is None and not is_work(scope.first_commit, self._ledger.stacks):
+            scope.first_commit = record
+        if isinstance(record, Transaction):
+            self.outcomes.committed_again(record, scope)
         calls = scope.commit_calls
         if calls is None:
             calls = scope.commit_calls = {}
@@ -476,6 +479,9 @@ class Noticer:
         handled = sys.exc_info()[1]
         raised = handled if transaction.left_by(handled) else None
         transaction.count_write(None)
+        if asked:
+            self.outcomes.undone(transaction, frame)
+        self.outcomes.left_uncommitted(transaction)
         failed = transaction.failure is not None
         if isinstance(handled, sa_exc.PendingRollbackError):
             self.left_failed(transaction, "used")
@@ -640,6 +646,16 @@ def _surrounds(outer: Scope, scope: Scope) -> bool:
 
 def _begun_at_import(stack: Stack) -> bool:
     return any(code.co_filename.startswith("<frozen importlib") for code, _ in stack)
+
+
+def _stack_of(error: BaseException) -> Stack:
+    """Return the calls through which *error* came, innermost first."""
+    calls = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        calls.append((traceback.tb_frame.f_code, traceback.tb_lasti))
+        traceback = traceback.tb_next
+    return tuple(reversed(calls))
 
 
 def _add_note(error: BaseException, title: str, lines: list[str]) -> None:

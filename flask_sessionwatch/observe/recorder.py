@@ -476,7 +476,7 @@ class Recorder:
             origin = transaction.origin
             if origin is not _AUTOBEGIN and origin is not _BEGIN:
                 if transaction.nested:
-                    self.notice.savepoint(session)
+                    self.notice.outcomes.savepoint(session)
                 return
             try:
                 holder = self.local.holder
@@ -518,8 +518,11 @@ class Recorder:
                 checkout.transaction = begun
                 checkout.connection_id = id(connection)
                 begun.checkouts += (checkout,)
-                if checkout.scope is not begun.scope:
+                scope = begun.scope
+                if checkout.scope is not scope:
                     self.notice.foreign_use(begun, checkout.scope, sys._getframe(1))
+                elif scope is not None and scope.last_transaction is not None:
+                    self.notice.outcomes.begun_again(begun, checkout, scope, session)
             elif checkout is None or checkout.transaction is not begun:
                 begun.external = not begun.checkouts
         except Exception:
@@ -545,7 +548,7 @@ class Recorder:
                 if scope is None or scope.ended:
                     scope = self.scope()
                 if scope is not None:
-                    self.notice.commit(scope, sys._getframe(1), session)
+                    self.notice.commit(scope, begun, sys._getframe(1), session)
                 else:
                     self.notice.grown(None, sys._getframe(1), session)
         except Exception:
@@ -561,7 +564,7 @@ class Recorder:
             if begun is None:
                 return
             if session.in_nested_transaction():
-                self.notice.savepoint_undone(begun)
+                self.notice.outcomes.savepoint_undone(begun)
                 return
             begun.rolled_back = True
             if begun.cursor is not None and begun.scope is not None and begun.scope.status is not None:
@@ -578,7 +581,7 @@ class Recorder:
             origin = transaction.origin
             if origin is not _AUTOBEGIN and origin is not _BEGIN:
                 if transaction.nested:
-                    self.notice.savepoint_ended(session)
+                    self.notice.outcomes.savepoint_ended(session, sys._getframe(1))
                 return
             begun = self.ledger.transactions.pop(id(session), None)
             if begun is None:

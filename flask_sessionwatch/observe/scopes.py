@@ -14,6 +14,7 @@ from types import FrameType
 import click
 import flask
 import flask.globals
+from werkzeug.exceptions import HTTPException
 
 from .ledger import Incident
 from .ledger import Ledger
@@ -91,7 +92,8 @@ class Scopes:
             self._settle(scope)
         scope.ended = True
         left = scope.transactions or scope.checkouts
-        if left or scope.incidents is not None or scope.commits > 1 or scope.owner.ears:
+        failed = scope.commits and not scope.succeeded
+        if left or scope.incidents is not None or scope.commits > 1 or failed or scope.owner.ears:
             scope.owner.judge(scope)
         self.ledger.closed.append(scope)
 
@@ -174,6 +176,9 @@ class Scopes:
             scope = current_scope.get()
             if scope is not None and not scope.ended:
                 scope.note_rule()
+                scope.failed_early = scope.failed_early or not scope.commits
+                scope.failed_after = scope.failed_after or scope.last_transaction
+                scope.aborted = isinstance(error, HTTPException)
                 scope.error = type(error).__name__
             self.recorder.on_application_error(error)
         except Exception:

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import typing as t
 from collections.abc import Iterable
+from collections.abc import Mapping
 from types import CodeType
 from types import FrameType
 
@@ -55,14 +56,20 @@ class Stacks:
     :param boundary: the code of the function behind which nothing is the application's (Flask's dispatch), so
         that the frames of the server are not walked.
     :param inner: the code of a function in front of it that most stacks reach first (Flask's call of the view).
+    :param hooks: the code of the functions that call an application's hooks, with what such hooks are called.
     """
 
     def __init__(
-        self, depth: int = 40, boundary: CodeType | None = None, inner: CodeType | None = None
+        self,
+        depth: int = 40,
+        boundary: CodeType | None = None,
+        inner: CodeType | None = None,
+        hooks: Mapping[CodeType, str] | None = None,
     ) -> None:
         self.depth = depth
         self.boundary = boundary
         self.inner = inner
+        self._hooks = hooks or {}
         self._paths: tuple[str, ...] = ()
         self._known: dict[str, bool] = {}
         #: How deep the application was found below a listener, by the library's way to that listener.
@@ -169,6 +176,10 @@ class Stacks:
     def first_application_call(self, stack: Stack) -> Call | None:
         """Return the innermost call of the application in a captured *stack*."""
         return next((call for call in stack if self.is_application(call[0].co_filename)), None)
+
+    def hook(self, stack: Stack) -> str | None:
+        """Return the kind of hook that *stack* runs in, such as "after_request"; None for a view's own work."""
+        return next((self._hooks[code] for code, _ in stack if code in self._hooks), None)
 
     def application_codes(self, stack: Stack) -> list[CodeType]:
         """Return the code of every application frame in *stack*, innermost first."""

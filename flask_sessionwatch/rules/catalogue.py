@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from .base import Rule
+from .commits import CollateralRollback
+from .commits import ExtraTransaction
+from .commits import PartialCommit
+from .commits import RefetchAfterCommit
+from .commits import SavepointEscape
 from .configuration import DuplicateListeners
 from .configuration import NoLivenessCheck
 from .configuration import RecordQueries
@@ -30,9 +35,11 @@ from .pools import PoolExhausted
 from .scopes import CrossThreadSession
 from .scopes import SessionOutsideScope
 from .sessions import FailedTransaction
-from .sessions import IdleInTransaction
 from .sessions import LeakedSession
 from .sessions import UncommittedChanges
+from .transactions import IdleInTransaction
+from .transactions import LockHeld
+from .transactions import LongTransaction
 from .workload import CommitStorm
 
 DEFAULT_RULES: tuple[Rule, ...] = (
@@ -46,8 +53,15 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     CheckoutChurn(),
     LeakedSession(),
     IdleInTransaction(),
+    LockHeld(),
     UncommittedChanges(),
     FailedTransaction(),
+    PartialCommit(),
+    LongTransaction(),
+    SavepointEscape(),
+    CollateralRollback(),
+    RefetchAfterCommit(),
+    ExtraTransaction(),
     SessionOutsideScope(),
     SessionAfterTeardown(),
     CrossThreadSession(),

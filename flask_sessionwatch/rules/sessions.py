@@ -12,7 +12,6 @@ from ..observe.ledger import Failure
 from ..observe.ledger import Incident
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
-from ..observe.present import in_transaction
 from ..observe.stack import site_of
 from .base import Moment
 from .base import Rule
@@ -108,78 +107,6 @@ class LeakedSession(Rule):
             verb="begun",
             subject=transaction,
             details=details,
-        )
-
-
-#: How many times the limit makes an idle transaction a warning.
-_LONG_IDLE = 4
-
-
-@dataclass(frozen=True)
-class IdleInTransaction(Rule):
-    """A connection in a transaction ran no statement for SESSIONWATCH_IDLE_IN_TRANSACTION.
-
-    What it does
-        Looks at each tick at connections whose last statement is longer ago than the limit, while their holder
-        is elsewhere: in an HTTP call, asleep, rendering, or between two chunks of a stream. A statement that is
-        still running is not idle. Told as info at the limit and as a warning from four times the limit on.
-
-    Why it matters
-        The database keeps a snapshot, and often locks, for as long as the transaction is open; the pool lacks
-        the connection; and some databases end such sessions by force.
-
-    Example
-        ::
-
-            user = db.session.get(User, user_id)
-            quote = requests.get(PARTNER, params={"name": user.name})   # seconds, in the transaction
-
-    Instead
-        ::
-
-            name = db.session.get(User, user_id).name
-            db.session.commit()                    # ends the transaction, returns the connection
-            quote = requests.get(PARTNER, params={"name": name})
-
-    Options
-        ``threshold``: seconds; SESSIONWATCH_IDLE_IN_TRANSACTION unless given.
-    """
-
-    code = "SW202"
-    name = "idle-in-transaction"
-    hint = "commit or close the session before slow work; if this is expected, raise SESSIONWATCH_IDLE_IN_TRANSACTION."
-
-    threshold: float | None = None
-
-    def at_tick(self, moment: Moment) -> Iterable[Finding]:
-        threshold = moment.settings.idle_in_transaction if self.threshold is None else self.threshold
-        for checkout in moment.checkouts:
-            idle = moment.now - checkout.used_at
-            if idle <= threshold or checkout.leaked or not checkout.statements:
-                continue
-            if checkout.transaction is not None and checkout.transaction.leaked:
-                continue
-            if moment.present.runs_statement(checkout.user):
-                checkout.busy_at = moment.now
-                continue
-            level: Level = "warning" if idle > _LONG_IDLE * threshold else "info"
-            if in_transaction(checkout) and self.is_news(checkout, level):
-                yield self._told(checkout, moment, idle, level)
-
-    def _told(self, checkout: Checkout, moment: Moment, idle: float, level: Level) -> Finding:
-        message = (
-            f"{in_scope(checkout.scope)} holds a connection of engine '{checkout.engine.name}' idle in transaction: "
-            f"no statement for {idle:.1f} s ({moment.held(checkout)})."
-        )
-        return self.finding(
-            moment,
-            message,
-            checkout.stack,
-            checkout.scope,
-            level=level,
-            verb="checked out",
-            subject=checkout,
-            details={**of_holder(checkout, moment), "idle_seconds": round(idle, 3)},
         )
 
 
