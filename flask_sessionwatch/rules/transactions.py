@@ -156,7 +156,9 @@ class LockHeld(Rule):
 
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         for checkout, idle, limit in _idle(moment, self.threshold):
-            level: Level = "error" if idle > _LONG_LOCKED * limit else "info"
+            # What a request left to the app context around it is told by SW301; there it may stay for long.
+            harmful = idle > _LONG_LOCKED * limit and checkout.origin is None
+            level: Level = "error" if harmful else "info"
             if _has_written(checkout) and self.is_news(checkout, level):
                 yield self._told(checkout, moment, idle, level)
 

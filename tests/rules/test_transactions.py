@@ -328,6 +328,24 @@ def test_commit_before_the_slow_call(every_world: World) -> None:
     assert every_world.told("SW202") == every_world.told("SW203") == []
 
 
+def test_lock_that_was_handed_on(world: World) -> None:
+    """SW203: what a request wrote and left to the app context around it is told as that; its lock is info."""
+    world.configure(idle_in_transaction=100.0)
+    db = world.flask_sqlalchemy()
+
+    @world.view()
+    def view() -> str:
+        one_item(db.session).hits = 1
+        db.session.flush()
+        return "ok"
+
+    with world.app.app_context():
+        world.open()
+        world.tick_after(999)
+        db.session.rollback()
+    assert [finding.level for finding in world.told("SW203")] == ["info"]
+
+
 def test_cursor_that_minds(world: World) -> None:
     """SW203: a driver that refuses to be asked from another thread does not keep the rule from judging."""
 
