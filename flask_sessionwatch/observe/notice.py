@@ -38,6 +38,7 @@ from .ledger import clock
 from .outcomes import Outcomes
 from .outcomes import is_work
 from .stack import Stack
+from .stack import awaiting_frame
 from .stack import runs
 from .stale import Stale
 
@@ -448,7 +449,8 @@ class Noticer:
         calls = scope.commit_calls
         if calls is None:
             calls = scope.commit_calls = {}
-        call = self._ledger.stacks.application_call(frame)
+        stacks = self._ledger.stacks
+        call = stacks.application_call(frame) or stacks.application_call(awaiting_frame())
         calls[call] = calls.get(call, 0) + 1
         if session is not None:
             self.grown(scope, frame, session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import sys
 import typing as t
@@ -16,6 +17,7 @@ import flask
 import flask.globals
 from werkzeug.exceptions import HTTPException
 
+from .ledger import Holder
 from .ledger import Incident
 from .ledger import Ledger
 from .ledger import Scope
@@ -39,6 +41,7 @@ class Judge(t.Protocol):
         """Judge a scope at its end."""
 
 
+_EVENT_LOOP = f"{os.sep}asyncio{os.sep}"
 #: Who calls an application in a test, and may hold an app context around it.
 _TEST_RUNNERS = re.compile(r"[/\\](_pytest|unittest|nose2?|behave|robot)[/\\]")
 
@@ -121,14 +124,27 @@ class Scopes:
 
     def _release_background(self, scope: Scope) -> None:
         for transaction in scope.transactions.copy():
-            if transaction.holder is not scope.holder and transaction.holder.is_alive:
+            if transaction.holder is not scope.holder and self._is_busy(transaction.holder):
                 transaction.scope = None
                 scope.transactions.discard(transaction)
         for checkout in scope.checkouts.copy():
-            if checkout.user is not scope.holder and checkout.user.is_alive:
+            if checkout.user is not scope.holder and self._is_busy(checkout.user):
                 checkout.scope = None
                 checkout.holder.checkouts.add(checkout)
                 scope.checkouts.discard(checkout)
+
+    def _is_busy(self, holder: Holder) -> bool:
+        """Whether *holder* still runs code of the application, or an event loop that may.
+
+        An async view runs on a thread of its own, which is done with it by now and about to end.
+        """
+        frame = holder.frame_among(sys._current_frames())
+        while frame is not None:
+            filename = frame.f_code.co_filename
+            if self.ledger.stacks.is_application(filename) or _EVENT_LOOP in filename:
+                return True
+            frame = frame.f_back
+        return False
 
     def _outer(self, scope: Scope) -> Scope | None:
         """Return the scope that owns the app context which was current before *scope* began."""

@@ -156,7 +156,10 @@ class Stacks:
                 return frame
             frame = frame.f_back
             depth += 1
-        return None
+        awaiting = awaiting_frame()
+        while awaiting is not None and not self.is_application(awaiting.f_code.co_filename):
+            awaiting = awaiting.f_back
+        return awaiting
 
     def application_call(self, frame: FrameType | None) -> Call | None:
         """Return the innermost call of the application from *frame* outward."""
@@ -196,6 +199,15 @@ class Stacks:
             Frame(site.filename, site.lineno, site.function, self.is_application(site.filename))
             for site in map(site_of, stack)
         ]
+
+
+def awaiting_frame() -> FrameType | None:
+    """Return the frame that awaits the running call of an asyncio session: SQLAlchemy runs that on a greenlet."""
+    library = sys.modules.get("greenlet")
+    running = None if library is None else library.getcurrent()
+    if running is None or not type(running).__module__.startswith("sqlalchemy."):
+        return None
+    return getattr(running.parent, "gr_frame", None)
 
 
 def site_of(call: Call) -> Site:
