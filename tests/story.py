@@ -4,8 +4,10 @@ The account is plain text and holds whatever an application or its user could no
 tracebacks, rows, what the pool counts, warnings. It must not depend on whether somebody watches.
 """
 
+import concurrent.futures
 import contextlib
 import gc
+import re
 import threading
 import traceback
 import typing as t
@@ -14,6 +16,10 @@ import warnings
 import flask
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.orm import exc as orm_exc
+
+#: What differs in every run.
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 
 class Base(orm.DeclarativeBase):
@@ -61,7 +67,22 @@ class Story:
         self.app.register_error_handler(LookupError, lambda error: (f"no {error}", 410))
 
     def _add_views(self) -> None:
-        for view in (read, write, lose, swallow, undo, core, forget, leak, refuse, fail, stream, hand, nest):
+        for view in (
+            read,
+            write,
+            lose,
+            swallow,
+            undo,
+            core,
+            forget,
+            leak,
+            refuse,
+            fail,
+            stream,
+            hand,
+            nest,
+            remove,
+        ):
             self.app.add_url_rule(f"/{view.__name__}", view.__name__, view, defaults={"story": self})
 
         @self.app.cli.command("count")
@@ -103,6 +124,7 @@ class Story:
             seen = f"raised {described(error)}"
         assert isinstance(self.engine.pool, sa.QueuePool)
         events, self.pool_events = self.pool_events, []
+        seen = _ADDRESS.sub("", seen)
         return f"{seen} | {self.engine.pool.checkedout()} out | {' '.join(events)}"
 
     def get(self, path: str, **options: t.Any) -> str:
@@ -243,6 +265,17 @@ def nest(story: Story) -> str:
     with story.engine.connect() as connection, flask.current_app.app_context():
         connection.execute(sa.select(Page.id))
         return str(story.registry.scalar(sa.select(Page.title)))
+
+
+def remove(story: Story) -> str:
+    """Remove the session in the midst of a request that goes on with it."""
+    page = story.registry.scalars(sa.select(Page).where(Page.id == 1)).one()
+    page.hits = 70
+    story.registry.remove()
+    story.registry.scalar(sa.select(Page.id))
+    story.registry.remove()
+    story.registry.commit()
+    return str(page.hits)
 
 
 # The steps
@@ -398,6 +431,82 @@ def joining(story: Story) -> str:
     return "begun twice"
 
 
+def detaching(story: Story) -> str:
+    """Close a session on a thread, and use on another what it had loaded and what it was doing."""
+    with orm.Session(story.engine) as session:
+        page = session.scalars(sa.select(Page).where(Page.id == 1)).one()
+        session.commit()
+    raised: list[str] = []
+
+    def work() -> None:
+        try:
+            raised.append(page.title)
+        except orm_exc.DetachedInstanceError as error:
+            raised.append(described(error))
+            raise
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        left = pool.submit(work).exception()
+    return f"{raised[0]} {left!r}"
+
+
+def misusing(story: Story) -> str:
+    """Do with sessions what they refuse, one after the other."""
+    raised = []
+    for misuse in (ending_a_block, adding_to_another, flushing_again, querying_after_commit):
+        with orm.Session(story.engine) as session:
+            try:
+                misuse(story, session)
+            except sa.exc.InvalidRequestError as error:
+                raised.append(f"{described(error).splitlines()[0]} {error.code}")
+    return f"{raised} {story.titles()}"
+
+
+def ending_a_block(story: Story, session: orm.Session) -> None:
+    with session.begin():
+        session.commit()
+        session.scalar(sa.select(Page.id))
+
+
+def adding_to_another(story: Story, session: orm.Session) -> None:
+    page = session.scalars(sa.select(Page).where(Page.id == 1)).one()
+    with orm.Session(story.engine) as other, other.no_autoflush:
+        try:
+            other.add(page)
+        except sa.exc.InvalidRequestError as error:
+            raise sa.exc.InvalidRequestError(str(error).split("to session")[0]) from error
+
+
+def flushing_again(story: Story, session: orm.Session) -> None:
+    sa.event.listen(session, "before_flush", lambda session, *rest: session.flush())
+    session.add(Page(title="flushed twice"))
+    session.commit()
+
+
+def querying_after_commit(story: Story, session: orm.Session) -> None:
+    sa.event.listen(session, "after_commit", lambda session: session.scalar(sa.select(Page.id)))
+    session.scalar(sa.select(Page.id))
+    session.commit()
+
+
+def querying_too_early(story: Story) -> str:
+    with orm.Session(story.engine) as session:
+        session.add(Page(title="one"))
+        session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+        session.connection(execution_options={"isolation_level": "READ UNCOMMITTED"})
+        session.scalar(sa.select(Page.id))
+    return "queried"
+
+
+def removing(story: Story) -> str:
+    return story.get("/remove") + story.titles()
+
+
+def out_of_context(story: Story) -> str:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return repr(pool.submit(lambda: flask.current_app.name).exception())
+
+
 def disposing(story: Story) -> str:
     story.former_pools.append(story.engine.pool)
     story.engine.dispose()
@@ -429,5 +538,10 @@ STEPS: list[t.Callable[[Story], object]] = [
     collecting,
     binding,
     joining,
+    detaching,
+    misusing,
+    querying_too_early,
+    removing,
+    out_of_context,
     disposing,
 ]

@@ -200,7 +200,7 @@ class Pooled:
 class Failure:
     """A statement or flush that failed, and the database transaction it failed in."""
 
-    __slots__ = ("error", "in_flush", "stack", "transaction_ref", "used")
+    __slots__ = ("again", "error", "in_flush", "stack", "transaction_ref", "used")
 
     def __init__(self, error: str, stack: Stack, transaction_ref: Ref, *, in_flush: bool) -> None:
         self.error = error
@@ -209,6 +209,8 @@ class Failure:
         self.transaction_ref = transaction_ref
         #: Whether the failed transaction was used again without a rollback.
         self.used = False
+        #: Where it was used again and refused that; empty where nobody has tried.
+        self.again: Stack = ()
 
 
 class Reads:
@@ -383,6 +385,12 @@ class Transaction(Writes):
     late: str | None = None
     #: Whether several threads were seen using it at once.
     shared = False
+    #: The weak reference to its Session's identity map, by which the objects it loaded are known.
+    identity_ref: Ref | None = None
+    #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
+    ended_by: Call | None = None
+    #: Leads to the scoped_session that was told to remove() it.
+    registry_ref: Ref | None = None
 
     @property
     def engine(self) -> EngineInfo | None:

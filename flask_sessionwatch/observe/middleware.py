@@ -159,7 +159,7 @@ class Middleware:
         scope.error = type(error).__name__
         token = current_scope.set(scope)
         try:
-            self.scopes.recorder.on_application_error(error)
+            self.scopes.recorder.on_error_left(error)
         finally:
             current_scope.reset(token)
         if scope.rule is None and scope.environ is not None:
@@ -213,6 +213,7 @@ class Body:
             raise
         except BaseException as error:
             self._scope.error = type(error).__name__
+            self._middleware.scopes.recorder.on_error_left(error)
             raise
         finally:
             current_scope.reset(token)

@@ -6,9 +6,11 @@ events, so it writes facts down and judges nothing; the rules do that, later.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import inspect
+import os
 import re
 import sys
 import typing as t
@@ -48,13 +50,15 @@ _WRITING_CTE = re.compile(r"[()]\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECAS
 _SAVEPOINT_WORDS = ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
 #: Streaming results of one scope that are kept before those that are gone are dropped.
 _STREAMS_KEPT = 100
-#: SQLAlchemy's code for "concurrent operations are not permitted".
-_CONCURRENT_USE = "isce"
+#: How Flask begins to say that there is no app context.
+_NO_CONTEXT = "Working outside of application context"
+#: Below this folder is SQLAlchemy.
+LIBRARY = os.path.join(os.path.dirname(sa.__file__), "")
 #: sqlite3 says so when a connection is used on another thread than the one that opened it.
 _SQLITE_WRONG_THREAD = "SQLite objects created in a thread"
 
 
-def _codes(*names: str) -> frozenset[CodeType]:
+def session_codes(*names: str) -> frozenset[CodeType]:
     """Return the code of methods of Session and SessionTransaction, behind their decorators."""
     methods = [
         getattr(owner, name, None) for owner in (orm.Session, orm.SessionTransaction) for name in names
@@ -65,13 +69,18 @@ def _codes(*names: str) -> frozenset[CodeType]:
 
 
 # Who ends a transaction is read off the stack: close() fires no event of its own.
-_CLOSING = _codes("close", "reset")
-_FLUSHING = _codes("flush")
+_CLOSING = session_codes("close", "reset")
+_COMMITTING = session_codes("commit")
+_FLUSHING = session_codes("flush")
+_AUTOFLUSHING = session_codes("_autoflush")
 #: Where a scoped_session passes a call on to the Session of its registry.
 _REGISTRY = orm.scoped_session.__call__.__code__.co_filename
-_ROLLING_BACK = _codes("rollback")
 #: The block that commits when it ends without an exception.
 _COMMITTING_BLOCK = frozenset((inspect.unwrap(sa.Engine.begin).__code__,))
+_ROLLING_BACK = session_codes("rollback")
+#: The end of a "with" block, of a Session or of its begin(): what is closed there is over for its owner, too.
+_LEAVING_BLOCK = frozenset(each.__exit__.__code__ for each in (orm.Session, orm.SessionTransaction))
+_REMOVING = orm.scoped_session.remove.__code__
 #: The files in which a Session or Connection does what must not be done by two threads at once.
 _OPERATING = frozenset(each.__code__.co_filename for each in (orm.Session.execute, sa.Connection.execute))
 
@@ -99,6 +108,11 @@ class Noticer:
         #: Asks for a tick at once, for what may not wait.
         self.hurry: t.Callable[[], None] = _nothing
         self.outcomes = Outcomes(ledger, holder)
+        #: What to do when an error that was seen being made turns out to have left the application's code.
+        self.leaving: weakref.WeakKeyDictionary[BaseException, t.Callable[[], object]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._told_last = (0, 0)
 
     def _file(
         self,
@@ -107,8 +121,10 @@ class Noticer:
         scope: Scope | None,
         subject: Checkout | Transaction | None = None,
         **details: t.Any,
-    ) -> None:
-        self._ledger.happened(Incident(kind, stack, self._holder(), scope, subject, **details))
+    ) -> Incident:
+        incident = Incident(kind, stack, self._holder(), scope, subject, **details)
+        self._ledger.happened(incident)
+        return incident
 
     def _capture(self, frame: FrameType | None) -> Stack:
         return self._ledger.stacks.capture(frame)
@@ -117,6 +133,7 @@ class Noticer:
 
     def nested(self, checkout: Checkout, held: set[Checkout]) -> None:
         """Note a second connection of the same limited pool in one scope and thread."""
+        self._in_after_commit(checkout, held)
         capacity = checkout.engine.capacity
         if not capacity:
             return
@@ -124,6 +141,18 @@ class Noticer:
             if other is not checkout and other.engine is checkout.engine and other.user is checkout.holder:
                 use = self._ledger.used(checkout.engine) / capacity
                 self._file("nested", checkout.stack, checkout.scope, checkout, other=other, use=use)
+                return
+
+    def _in_after_commit(self, checkout: Checkout, held: set[Checkout]) -> None:
+        """Note a connection that a hook checks out while the one whose commit called it is still out."""
+        if not any(code in _COMMITTING for code, _ in checkout.stack):
+            return
+        for other in held.copy():
+            committing = other.transaction
+            if committing is None or not committing.committed or committing.ended_at is not None:
+                continue
+            if self._ledger.transactions.get(committing.session_id) is committing:
+                self._file("after_commit", checkout.stack, checkout.scope, committing, second=True)
                 return
 
     def pool_timeout(self, info: EngineInfo, error: BaseException, frame: FrameType) -> None:
@@ -267,33 +296,33 @@ class Noticer:
                 "overlap", here, scope, transaction, other=opener.holder, other_stack=transaction.stack
             )
 
-    def application_error(self, error: BaseException) -> None:
-        """Recognise errors that are the late effect of something else."""
+    # Errors
+
+    def error_left(self, error: BaseException) -> None:
+        """Follow up an exception that left the application's code, and what it was raised from."""
         scope = self._scope()
-        open_now = () if scope is None else scope.transactions.copy()
-        for transaction in open_now:
+        for transaction in () if scope is None else scope.transactions.copy():
             if len(transaction.checkouts) > 1:
                 self.outcomes.commit_failed(transaction, _stack_of(error))
-        if isinstance(error, sa_exc.PendingRollbackError):
-            for transaction in open_now:
-                self.left_failed(transaction, "used")
-        elif isinstance(error, sa_exc.IllegalStateChangeError) or _says_concurrent(error):
-            self._refused(error)
+        status = getattr(error, "code", None)
+        if isinstance(status, int) and status < 500:
+            return  # an answer, such as abort(404), to whatever was caught before
+        for each in _chain(error):
+            if isinstance(each, sa_exc.SQLAlchemyError):
+                follow_up = self.leaving.pop(each, None)
+                if follow_up is not None:
+                    follow_up()
+            elif type(each) is RuntimeError and str(each).startswith(_NO_CONTEXT):
+                self._no_context(each)
 
-    def _refused(self, error: BaseException) -> None:
-        """Note that SQLAlchemy refused a session which another thread is using."""
-        shared: Transaction | None = None
-        traceback = error.__traceback__
-        while traceback is not None:
-            frame = traceback.tb_frame
-            if frame.f_code.co_filename in _OPERATING:
-                shared = self._ledger.transactions.get(id(frame.f_locals.get("self"))) or shared
-            traceback = traceback.tb_next
-        other = None
-        if shared is not None and shared.holder is not self._holder():
-            shared.shared = True
-            other = shared.holder
-        self._file("overlap", _stack_of(error), self._scope(), shared, other=other)
+    def _no_context(self, error: RuntimeError) -> None:
+        """Note work outside of any app context; the same error may leave a block first, and then its thread."""
+        holder = self._holder()
+        if self._told_last == (holder.ident, id(error)):
+            return
+        self._told_last = holder.ident, id(error)
+        add_hint(error, "push an app context where this thread begins its work: 'with app.app_context():'.")
+        self._file("no_context", _stack_of(error)[: self._ledger.stacks.depth], self._scope())
 
     def further(self, transaction: Transaction, session: t.Any, frame: FrameType) -> None:
         """Look at a transaction that is not the first thing in its scope."""
@@ -351,6 +380,20 @@ class Noticer:
             checkout.transaction.failure = checkout.failure
             if context.statement is None:
                 self.outcomes.commit_refused(checkout.transaction, stack, frame)
+            if checkout.failure.in_flush:
+                self._autoflush(checkout.transaction, context.sqlalchemy_exception, frame)
+
+    def _autoflush(self, transaction: Transaction, error: BaseException, frame: FrameType | None) -> None:
+        """Note rows that the database refused because a query flushed them before they were complete."""
+        if not isinstance(error, (sa_exc.IntegrityError, sa_exc.DataError)):
+            return
+        while frame is not None and frame.f_code not in _AUTOFLUSHING:
+            frame = frame.f_back
+        if frame is not None:
+            stack = self._capture(frame)
+            name = type(error).__name__
+            incident = self._file("autoflush", stack, transaction.scope, transaction, error=name)
+            self.leaving[error] = functools.partial(incident.details.__setitem__, "left", True)
 
     def look_closer(self, checkout: Checkout, statement: str, parameters: t.Any, context: t.Any) -> None:
         """Look at a statement in a transaction that has failed, follows a commit, or whose reads others have overtaken."""
@@ -511,6 +554,46 @@ class Noticer:
         dropped[name] = dropped.get(name, 0) + 1
         self._loss(transaction, "the session was closed without commit(), which threw away")
 
+    # What comes after
+
+    def ended_by(self, transaction: Transaction, frame: FrameType | None) -> None:
+        """Remember the application's call that ended a transaction, unless that is the end of a "with" block.
+
+        :param frame: one that is inside of SQLAlchemy still.
+        """
+        while frame is not None:
+            code = frame.f_code
+            if code in _LEAVING_BLOCK:
+                return
+            if code is _REMOVING:
+                transaction.registry_ref = weakref.ref(frame.f_locals["self"])
+            elif not is_library(code.co_filename):
+                if self._ledger.stacks.is_application(code.co_filename):
+                    transaction.ended_by = (code, frame.f_lasti)
+                return
+            frame = frame.f_back
+
+    def begun_again(self, scope: Scope, session: t.Any, frame: FrameType | None) -> None:
+        """Notice that a session whose changes were thrown away by close() is used again as if it had them."""
+        for incident in scope.incidents or ():
+            lost, details = incident.subject, incident.details
+            if incident.kind != "lost_write" or "followed" in details:
+                continue
+            if closed_midway(lost) and _continues(lost, session):
+                details["followed"] = True
+                self._midway(lost, scope, "lost", self._capture(frame))
+
+    def empty_commit(self, transaction: Transaction, session: t.Any, frame: FrameType | None) -> None:
+        """Notice a commit of nothing by a session that was closed before, together with what it had loaded."""
+        scope = transaction.scope
+        last = None if scope is None else scope.last_transaction
+        if not transaction.external and closed_midway(last) and not last.lost and _continues(last, session):
+            self._midway(last, scope, "empty", self._capture(frame))
+
+    def _midway(self, closed: Transaction, scope: Scope | None, how: str, used: Stack) -> Incident:
+        assert closed.ended_by is not None
+        return self._file("midway", (closed.ended_by,), scope, closed, how=how, used=used)
+
     def _last_of(self, session: t.Any) -> Transaction | None:
         scope = self._scope()
         last = None if scope is None else scope.last_transaction
@@ -523,11 +606,35 @@ class Noticer:
             self._file("lost_write", transaction.stack, transaction.scope, transaction)
 
 
-def _says_concurrent(error: BaseException) -> bool:
-    # Before 2.0.17 the error carries no code.
-    if not isinstance(error, sa_exc.InvalidRequestError):
-        return False
-    return error.code == _CONCURRENT_USE or "concurrent operations are not permitted" in str(error)
+def closed_midway(transaction: t.Any) -> t.TypeGuard[Transaction]:
+    """Whether the application closed the session of *transaction* in the middle of a request, outside of a block."""
+    return (
+        isinstance(transaction, Transaction)
+        and transaction.ended_by is not None
+        and transaction.ending == "rollback_on_close"
+    )
+
+
+def _continues(closed: Transaction, session: t.Any) -> bool:
+    """Whether *session* is the one that was closed, or stands in its place in the registry that removed it."""
+    if closed.session() is session:
+        return True
+    registry = None if closed.registry_ref is None else closed.registry_ref()
+    return registry is not None and registry.registry.has() and registry.registry() is session
+
+
+def is_library(filename: str) -> bool:
+    """Whether *filename* is SQLAlchemy's, or made by it."""
+    return filename.startswith((LIBRARY, "<"))
+
+
+def _chain(error: BaseException | None) -> t.Iterator[BaseException]:
+    """Walk from *error* to what it was raised from, or while handling what."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 #: A session is followed from this part of the limit on.
@@ -658,6 +765,14 @@ def _stack_of(error: BaseException) -> Stack:
         calls.append((traceback.tb_frame.f_code, traceback.tb_lasti))
         traceback = traceback.tb_next
     return tuple(reversed(calls))
+
+
+def add_hint(error: BaseException, text: str) -> None:
+    """Add a note of one line to an exception, whose own text stays as it is: before Python 3.11, nothing."""
+    if sys.version_info >= (3, 11):
+        # An exception class may forbid new attributes.
+        with contextlib.suppress(AttributeError):
+            error.add_note(f"flask_sessionwatch: {text}")
 
 
 def _add_note(error: BaseException, title: str, lines: list[str]) -> None:

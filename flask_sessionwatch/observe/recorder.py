@@ -25,6 +25,7 @@ from . import greenlets
 from .engines import KEY
 from .engines import Engines
 from .engines import pooled_of
+from .errors import Errors
 from .ledger import Checkout
 from .ledger import Holder
 from .ledger import Incident
@@ -52,6 +53,8 @@ _FRAMES_BETWEEN = 4
 #: Frames between a listener and where the ways to it through SQLAlchemy part: behind Session.execute and Session.add.
 _FORK_OF_CHECKOUT = 12
 _FORK_OF_BEGIN = 6
+#: Frames between a listener of after_transaction_end and, at the nearest, who ends a transaction.
+_FRAMES_ENDING = 6
 
 
 class Recorder:
@@ -75,6 +78,7 @@ class Recorder:
         self.engines = Engines(ledger, self.waits.watch)
         self.notice = Noticer(ledger, self.holder, self.scope)
         self.queries = Queries(ledger, self.notice.legacy_query, self.failed)
+        self.errors = Errors(ledger, self.notice, self.on_error_left, self.failed)
         self._attached = False
         self._hears_resets = False
 
@@ -90,6 +94,7 @@ class Recorder:
             event.listen(target, name, listener, **options)
         self.queries.attach()
         self.waits.attach()
+        self.errors.attach()
         self._attached = True
         self.ledger.attached_at = clock()
 
@@ -115,6 +120,7 @@ class Recorder:
         self._hears_resets = False
         self.queries.detach()
         self.waits.detach()
+        self.errors.detach()
 
     @property
     def is_deaf(self) -> bool:
@@ -492,6 +498,8 @@ class Recorder:
             begun.session_id = key = id(session)
             begun.holder = holder
             begun.began_at = clock()
+            # Python makes one plain reference per object: the objects of this session lead to the same one.
+            begun.identity_ref = weakref.ref(session.identity_map)
             if sys._getframe(_FRAMES_BETWEEN).f_code is not _FOR_CONNECTION:
                 # Otherwise the connection comes at once, and its stack is this one.
                 begun.stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
@@ -502,6 +510,8 @@ class Recorder:
                 if scope.transactions or scope.status is not None:
                     self.notice.further(begun, session, sys._getframe(1))
                 scope.transactions.add(begun)
+                if scope.incidents is not None:
+                    self.notice.begun_again(scope, session, sys._getframe(1))
         except Exception:
             self.failed("after_transaction_create")
 
@@ -529,7 +539,7 @@ class Recorder:
             self.failed("after_begin")
             self._lose_track(session)
 
-    def on_commit(self, session: t.Any) -> None:
+    def on_commit(self, session: t.Any) -> None:  # noqa: C901, as for on_checkout
         """Count a commit; the release of a savepoint is none."""
         if not self.active:
             return
@@ -540,6 +550,8 @@ class Recorder:
             begun.committed = True
             if begun.tables is not None:
                 self.notice.stale.published(begun, session)
+            if getattr(session, "_flushing", False):
+                self.notice.ended_by(begun, sys._getframe(1))
             if begun.failure is not None:
                 # PostgreSQL answers the COMMIT of an aborted transaction with a silent rollback.
                 self.notice.left_failed(begun, "committed")
@@ -551,6 +563,8 @@ class Recorder:
                     self.notice.commit(scope, begun, sys._getframe(1), session)
                 else:
                     self.notice.grown(None, sys._getframe(1), session)
+            elif begun.scope is not None:
+                self.notice.empty_commit(begun, session, sys._getframe(1))
         except Exception:
             self.failed("after_commit")
             self._lose_track(session)
@@ -588,10 +602,17 @@ class Recorder:
                 return
             if begun.committed:
                 begun.ending = "commit"
-            elif begun.cursor is not None or begun.failure is not None:
-                self.notice.ending(begun, sys._getframe(1))
             else:
-                begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
+                if begun.cursor is not None or begun.failure is not None:
+                    self.notice.ending(begun, sys._getframe(1))
+                else:
+                    begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
+                scope = begun.scope
+                # Flask answers first, and closes what is left over afterwards.
+                if scope is not None and scope.status is None and scope.environ is not None:
+                    self.notice.ended_by(begun, sys._getframe(_FRAMES_ENDING))
+            if origin is _BEGIN:
+                self.notice.ended_by(begun, sys._getframe(_FRAMES_ENDING))
             self._end(begun)
         except Exception:
             self.failed("after_transaction_end")
@@ -646,17 +667,17 @@ class Recorder:
         if self.active and not info.ignored:
             self.notice.pool_timeout(info, error, sys._getframe(1))
 
-    def on_application_error(self, error: BaseException) -> None:
-        """Recognise an exception that reached Flask as the end of a longer story.
+    def on_error_left(self, error: BaseException) -> None:
+        """Recognise an exception that left the application's code as the end of a longer story.
 
-        :param error: an exception that left a view or an error handler.
+        :param error: an exception that left a view, an error handler, a block, a thread or the job of an executor.
         """
         if not self.active:
             return
         try:
-            self.notice.application_error(error)
+            self.notice.error_left(error)
         except Exception:
-            self.failed("application error")
+            self.failed("an error that left")
 
     def adopt(self, record: t.Any, proxy: t.Any, stack: Stack, holder: Holder, began_at: float) -> None:
         """Enter a check-out that was made before the recorder was attached."""

@@ -196,7 +196,7 @@ class Scopes:
                 scope.failed_after = scope.failed_after or scope.last_transaction
                 scope.aborted = isinstance(error, HTTPException)
                 scope.error = type(error).__name__
-            self.recorder.on_application_error(error)
+            self.recorder.on_error_left(error)
         except Exception:
             self.recorder.failed("an exception of the application")
 
@@ -246,6 +246,7 @@ class Scopes:
     def _end_context(self, scope: Scope, error: BaseException | None) -> None:
         if error is not None:
             scope.error = type(error).__name__
+            self.recorder.on_error_left(error)
         self.ledger.scopes.discard(scope)
         if current_scope.get() is scope:
             current_scope.set(None)
@@ -274,6 +275,7 @@ class Scopes:
             yield scope
         except BaseException as error:
             scope.error = type(error).__name__
+            self.recorder.on_error_left(error)
             raise
         finally:
             # A generator may be closed in another context than it was begun in, by the collector for one.

@@ -174,6 +174,18 @@ def in_scope(scope: Scope | None) -> str:
     return "Work outside of any scope" if scope is None else scope.name
 
 
+def has_left(incident: Incident) -> bool:
+    """Whether the error of *incident* left the application's code, or its request failed all the same."""
+    scope = incident.scope
+    return bool(incident.details.get("left")) or (scope is not None and (scope.status or 0) >= 500)
+
+
+def lines_at(moment: Moment, *places: tuple[str, Stack]) -> dict[str, t.Any]:
+    """Return details that show further places below the site, those that are known."""
+    sites = ((verb, moment.ledger.stacks.site(stack)) for verb, stack in places)
+    return {"lines": [f"{verb} at {site}" for verb, site in sites if site is not None]}
+
+
 def confirmed(record: Record, moment: Moment, *, suspect: bool) -> bool:
     """Whether a suspicion about *record* has lasted from one tick to a later one.
 

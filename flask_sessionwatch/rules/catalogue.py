@@ -24,9 +24,15 @@ from .deployment import ConnectedBeforeFork
 from .deployment import PoolSmallerThanThreads
 from .deployment import ScopedSessionWithoutTeardown
 from .deployment import SingleProcessMetrics
+from .errors import CrossSessionObject
+from .errors import DetachedAccess
+from .errors import NoAppContext
 from .legacy import LegacyQuery
 from .longlived import IdentityMapGrowth
 from .longlived import StaleSession
+from .misuse import ClosedTransactionInContext
+from .misuse import DoubleBegin
+from .misuse import ReentrantFlush
 from .pooled import CheckoutChurn
 from .pooled import ForkedPool
 from .pooled import OpenCursor
@@ -37,6 +43,10 @@ from .scopes import SessionOutsideScope
 from .sessions import FailedTransaction
 from .sessions import LeakedSession
 from .sessions import UncommittedChanges
+from .timing import IsolationIgnored
+from .timing import MidRequestClose
+from .timing import PrematureAutoflush
+from .timing import SqlInAfterCommit
 from .transactions import IdleInTransaction
 from .transactions import LockHeld
 from .transactions import LongTransaction
@@ -62,6 +72,10 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     CollateralRollback(),
     RefetchAfterCommit(),
     ExtraTransaction(),
+    MidRequestClose(),
+    IsolationIgnored(),
+    SqlInAfterCommit(),
+    PrematureAutoflush(),
     SessionOutsideScope(),
     SessionAfterTeardown(),
     CrossThreadSession(),
@@ -69,6 +83,12 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     ContextLeak(),
     NestedContext(),
     IdentityMapGrowth(),
+    CrossSessionObject(),
+    DetachedAccess(),
+    NoAppContext(),
+    ReentrantFlush(),
+    DoubleBegin(),
+    ClosedTransactionInContext(),
     LegacyQuery(),
     CommitStorm(),
     PoolExhausted(),

@@ -18,6 +18,7 @@ from .base import Rule
 from .base import confirmed
 from .base import in_scope
 from .base import is_left_behind
+from .base import lines_at
 from .base import of_holder
 
 
@@ -247,7 +248,7 @@ class FailedTransaction(Rule):
             incident.scope,
             level=level,
             verb="failed",
-            details={"error": failure.error},
+            details={"error": failure.error, **lines_at(moment, ("used again", failure.again))},
         )
 
     def _level(self, incident: Incident, how: str) -> Level | None:

@@ -32,6 +32,7 @@ FRAGILE = {
         "engines.py",
         "waits.py",
         "notice.py",
+        "errors.py",
         "middleware.py",
         "scopes.py",
         "ledger.py",
