@@ -296,7 +296,7 @@ def test_ways_to_hand_over(any_world: World) -> None:
 
     assert any_world.open().text == "ann"
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []
 
 
 def test_loop_that_swallows(world: World) -> None:
@@ -402,4 +402,4 @@ def test_thread_with_context(any_world: World) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(work).result()
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []

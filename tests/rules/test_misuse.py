@@ -111,7 +111,7 @@ def test_hooks_that_keep_to_the_rules(any_world: World) -> None:
     finally:
         sa.event.remove(Item, "after_insert", after)
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []
     assert sorted(any_world.names()) == sorted([*BASE_NAMES, "eve", "before", "after"])
 
 
@@ -184,7 +184,7 @@ def test_begun_once(any_world: World) -> None:
     view_that(any_world, work)
     assert any_world.open().text == "ok"
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []
 
 
 # SW403 closed-transaction-in-context
@@ -290,5 +290,5 @@ def test_flush_in_the_block(any_world: World) -> None:
 
     assert any_world.open().text == "ok"
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []
     assert any_world.names() == [*BASE_NAMES, "eve", "fay"]

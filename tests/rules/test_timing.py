@@ -274,7 +274,7 @@ def test_asked_in_time(any_world: World) -> None:
 
     assert any_world.open().text == "ok"
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []
 
 
 def test_refused_by_core(any_world: World) -> None:
@@ -359,7 +359,7 @@ def test_work_around_a_commit(any_world: World) -> None:
 
     assert any_world.open().text == "ok"
     any_world.ticks()
-    assert any_world.watch.findings == []
+    assert any_world.heard == []
 
 
 # SW215 premature-autoflush
@@ -426,7 +426,7 @@ def test_built_in_peace(ordering: World) -> None:
 
     assert ordering.open().text == "ok"
     ordering.ticks()
-    assert ordering.watch.findings == []
+    assert ordering.heard == []
 
 
 def test_refused_by_a_commit(ordering: World) -> None:
