@@ -28,6 +28,8 @@ Ref: t.TypeAlias = t.Callable[[], t.Any]
 #: Ended records kept until the watchdog has counted them; older ones are dropped beyond that.
 CLOSED_KEPT = 100_000
 INCIDENTS_KEPT = 10_000
+#: Engines of one kind, and kinds of engines, that are remembered for having been left behind.
+ENGINES_KEPT = 100
 #: Distinct reads that are followed in one transaction that others have overtaken.
 _READS_KEPT = 1_000
 
@@ -108,10 +110,34 @@ class Holder:
         return frames.get(self.thread_ident) if suspended is None else suspended
 
 
+class Spell:
+    """A stretch of time in which something was wrong with a pool."""
+
+    __slots__ = ("began_at", "ended_at", "told")
+
+    def __init__(self, began_at: float) -> None:
+        self.began_at = began_at
+        self.ended_at: float | None = None
+        #: The highest level at which each rule has told of it, by the rule's code.
+        self.told: dict[str, int] | None = None
+
+
 class EngineInfo:
     """An engine as the ledger knows it: its name, and its pool for as long as that lives."""
 
-    __slots__ = ("__weakref__", "dialect", "engine_ref", "ignored", "name", "named", "pool_ref")
+    __slots__ = (
+        "__weakref__",
+        "crowded",
+        "dialect",
+        "engine_ref",
+        "ignored",
+        "name",
+        "named",
+        "pool_ref",
+        "reused",
+        "stuck",
+        "used_in",
+    )
 
     def __init__(self, name: str, dialect: str, pool: t.Any, *, named: bool) -> None:
         self.name = name
@@ -121,11 +147,24 @@ class EngineInfo:
         #: Leads to the engine itself, once that was seen.
         self.engine_ref: Ref = _nothing
         self.ignored = False
+        #: Leads to the scope that used it first, and whether another one did since.
+        self.used_in: Ref | None = None
+        self.reused = False
+        #: Since when its pool is nearly or wholly used, and since when it is stuck.
+        self.crowded: Spell | None = None
+        self.stuck: Spell | None = None
         self.pool_ref: t.Callable[[], t.Any] = weakref.ref(pool) if pool is not None else _nothing
 
     @property
     def pool(self) -> t.Any:
         return self.pool_ref()
+
+    def end(self) -> None:
+        """End what was wrong with its pool: that is gone."""
+        for spell in (self.crowded, self.stuck):
+            if spell is not None:
+                spell.ended_at = clock()
+        self.crowded = self.stuck = None
 
     @property
     def port(self) -> int | None:
@@ -554,6 +593,10 @@ class Ledger:
     def __init__(self, stacks: Stacks) -> None:
         self.stacks = stacks
         self.engines: dict[int, EngineInfo] = {}
+        #: Engines that a scope used first and left behind, by who judges it and by what they have in common.
+        self.engines_left: weakref.WeakKeyDictionary[t.Any, dict[t.Any, deque[EngineInfo]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self.checkouts: set[Checkout] = set()
         #: Sessions' root transactions by ``id(session)``.
         self.transactions: dict[int, Transaction] = {}
@@ -600,6 +643,18 @@ class Ledger:
         self.inherited = _nothing if scope is None else weakref.ref(scope)
         self.internal_errors = 0
         self.forget()
+
+    def engine_left(self, scope: Scope, engine: EngineInfo, alike: t.Hashable) -> list[EngineInfo]:
+        """Remember that *scope* made *engine* and left it behind; return those it is alike to, and it.
+
+        :param alike: what they have in common.
+        """
+        kinds = self.engines_left.setdefault(scope.owner, {})
+        if len(kinds) >= ENGINES_KEPT and alike not in kinds:
+            kinds.clear()
+        left = kinds.setdefault(alike, deque(maxlen=ENGINES_KEPT))
+        left.append(engine)
+        return [each for each in left if not each.reused]
 
     def new_holder(self) -> Holder:
         """Make the record of the calling thread."""

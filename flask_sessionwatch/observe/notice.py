@@ -22,7 +22,6 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
-from .doing import doing
 from .driver import cursor_is_closed
 from .driver import has_failed
 from .engines import keeps_in_memory
@@ -39,6 +38,7 @@ from .ledger import Transaction
 from .ledger import clock
 from .outcomes import Outcomes
 from .outcomes import is_work
+from .pools import described
 from .stack import Stack
 from .stack import awaiting_frame
 from .stack import runs
@@ -162,7 +162,8 @@ class Noticer:
         held = [each for each in self._ledger.checkouts.copy() if each.engine is info]
         held.sort(key=lambda each: each.began_at)
         now = clock()
-        lines = [self._describe(each, now) for each in held]
+        frames = sys._current_frames()
+        lines = [described(each, self._ledger.stacks, now, frames, holder) for each in held]
         self._ledger.closed.append(("timeout", info, now))
         self._file("pool_timeout", stack, scope, engine=info, holders=lines)
         own = next((each for each in held if each.user is holder and each.scope is scope), None)
@@ -170,16 +171,16 @@ class Noticer:
             self._file("nested", stack, scope, None, other=own, use=1.0)
         _add_note(error, f"The pool of engine '{info.name}' is held by:", lines)
 
-    def _describe(self, checkout: Checkout, now: float) -> str:
-        stacks = self._ledger.stacks
-        scope = "outside of any scope" if checkout.scope is None else checkout.scope.name
-        site = stacks.site(checkout.stack)
-        text = f"{scope}, held {now - checkout.began_at:.1f} s by thread '{checkout.holder.name}'"
-        text += f", checked out at {site}" if site is not None else ""
-        if checkout.user is not self._holder():
-            present = doing(checkout.user.frame_among(sys._current_frames()), stacks)
-            text += f", {present}" if present else ""
-        return text
+    def engine_used(self, info: EngineInfo, frame: FrameType) -> None:
+        """Follow an engine until it has been used in a second scope: one that never is was made for one only."""
+        scope = self._scope()
+        if scope is None:
+            info.reused = True
+        elif info.used_in is None:
+            info.used_in = weakref.ref(scope)
+            self._file("engine", self._capture(frame), scope, engine=info)
+        else:
+            info.reused = info.used_in() is not scope
 
     def again(self, scope: Scope, stack: Stack) -> None:
         """Count a further check-out of a scope that had returned its connection; most scopes have only one."""

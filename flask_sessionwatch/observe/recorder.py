@@ -265,6 +265,8 @@ class Recorder:
             return None
         if pooled.first is None:
             pooled.first = weakref.ref(proxy)
+        if not pooled.engine.reused:
+            self.notice.engine_used(pooled.engine, sys._getframe(2))
         if pooled.pid != pid and pooled.foreign_to != pid:
             pooled.foreign_to = pid
             self.notice.forked(pooled, sys._getframe(2))
@@ -708,6 +710,7 @@ class Recorder:
                 self.end_if_closed(checkout)
         for key, engine in list(ledger.engines.copy().items()):
             if engine.pool is None:
+                engine.end()
                 ledger.engines.pop(key, None)
 
 

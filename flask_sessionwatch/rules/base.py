@@ -20,8 +20,11 @@ from ..observe.ledger import Incident
 from ..observe.ledger import Ledger
 from ..observe.ledger import Pooled
 from ..observe.ledger import Scope
+from ..observe.ledger import Spell
 from ..observe.ledger import Transaction
 from ..observe.ledger import clock
+from ..observe.pools import PoolState
+from ..observe.pools import pool_states
 from ..observe.present import Present
 from ..observe.setup import Setup
 from ..observe.stack import Site
@@ -29,6 +32,8 @@ from ..observe.stack import Stack
 from ..settings import Settings
 
 Record: t.TypeAlias = "Checkout | Transaction"
+#: What can be told of once per level.
+Tellable: t.TypeAlias = "Record | Spell"
 
 
 class Moment:
@@ -60,6 +65,11 @@ class Moment:
     def present(self) -> Present:
         """What every thread is doing now."""
         return Present(self.ledger.stacks)
+
+    @cached_property
+    def pools(self) -> list[PoolState]:
+        """Every pool that has a limit."""
+        return pool_states(self.ledger)
 
     @cached_property
     def checkouts(self) -> list[Checkout]:
@@ -130,7 +140,7 @@ class Rule:
         site: Site | None = None,
         verb: str = "seen",
         about: str | None = None,
-        subject: Record | None = None,
+        subject: Tellable | None = None,
         details: dict[str, t.Any] | None = None,
     ) -> Finding:
         """Make a finding of this rule.
@@ -157,7 +167,7 @@ class Rule:
             subject=subject,
         )
 
-    def is_news(self, record: Record, level: Level) -> bool:
+    def is_news(self, record: Tellable, level: Level) -> bool:
         """Whether this rule has not yet told of *record* at this level or above."""
         rank = LEVELS.index(level)
         told = record.told

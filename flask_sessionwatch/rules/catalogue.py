@@ -37,7 +37,10 @@ from .pooled import CheckoutChurn
 from .pooled import ForkedPool
 from .pooled import OpenCursor
 from .pooled import StalePooledConnection
+from .pools import EngineChurn
 from .pools import PoolExhausted
+from .pools import PoolNearLimit
+from .pools import PoolStuck
 from .scopes import CrossThreadSession
 from .scopes import SessionOutsideScope
 from .sessions import FailedTransaction
@@ -92,6 +95,9 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     LegacyQuery(),
     CommitStorm(),
     PoolExhausted(),
+    PoolNearLimit(),
+    PoolStuck(),
+    EngineChurn(),
     TrackModifications(),
     RecordQueries(),
     DuplicateListeners(),

@@ -38,6 +38,7 @@ FRAGILE = {
         "ledger.py",
         "stack.py",
         "present.py",
+        "pools.py",
     )
 } | {str(path) for path in (PACKAGE / "rules").glob("*.py")}
 #: Errors per step of the story: the watcher endures ten, and then steps aside.

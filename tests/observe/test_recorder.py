@@ -155,7 +155,8 @@ def test_engines_made_before_and_after(world: World) -> None:
 
     for number in range(3):
         world.open(f"/{number}")
-    assert world.only("SW101").count == 3
+    (finding,) = world.told("SW101")
+    assert finding.count == 3
 
 
 def test_kinds_of_sessions(world: World) -> None:

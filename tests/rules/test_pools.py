@@ -1,19 +1,32 @@
-"""SW601: pools that run dry."""
+"""SW6xx: pools that run dry, are nearly full or stuck, and pools without end."""
 
+import contextlib
+import gc
+import itertools
 import sys
 import threading
+import time
 import typing as t
+from pathlib import Path
 
+import flask
 import psycopg
 import pytest
 import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import orm
 
+from flask_sessionwatch import extension
+from flask_sessionwatch.observe.ledger import ENGINES_KEPT
+from flask_sessionwatch.observe.pools import stuck_engines
+from flask_sessionwatch.rules.pools import PoolNearLimit
+from flask_sessionwatch.rules.pools import PoolStuck
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
 from tests.rules.conftest import in_thread
 from tests.rules.conftest import line
+from tests.rules.conftest import until
 
 DRY: dict[str, t.Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.05}
 
@@ -205,3 +218,335 @@ def test_repeated(world: World) -> None:
 def name_of(world: World) -> str:
     """Return the name under which the engines of *world* are told: their database's."""
     return str(sa.make_url(world.url).database).rpartition("/")[2]
+
+
+# SW602
+
+
+def crowd(world: World, engine: sa.Engine, number: int) -> None:
+    """Check out so many connections of *engine*."""
+    for _ in range(number):
+        world.keep(engine.connect())  # CROWD
+
+
+def lively(world: World, **options: t.Any) -> sa.Engine:
+    """Watch with the rule on full pools alone, and make an engine whose pool has a limit."""
+    world.configure(rules=[PoolNearLimit(), PoolStuck()])
+    return world.make_engine(poolclass=sa.QueuePool, **options)
+
+
+def test_near_limit(world: World) -> None:
+    """SW602: a pool four fifths of which are used is told with its holders, and resolved when it has room again."""
+    engine = lively(world, pool_size=3, max_overflow=2)
+    with world.watch.scope("import"):
+        crowd(world, engine, 4)
+        finding = world.wait_for("SW602")
+        assert (finding.rule, finding.level, at(finding)) == ("pool-near-limit", "info", line("CROWD"))
+        assert [finding.details[name] for name in ("used", "capacity")] == [4, 5]
+        assert "has 4 of 5 connections checked out" in finding.message
+        assert len(finding.details["holders"]) == 4
+        assert f"held by {finding.details['holders'][0]}" in finding.text
+        assert not finding.resolved
+        world.give_back()
+        world.watch.tick()
+        assert finding.resolved
+
+
+def test_long_near_the_limit(world: World) -> None:
+    """SW602: what lasts becomes a warning, and is told once."""
+    engine = lively(world, pool_size=5, max_overflow=0)
+    crowd(world, engine, 5)
+    world.wait_for("SW602")
+    for seconds in (4.0, 7.0, 8.0):
+        world.tick_after(seconds)
+    assert world.heard == ["SW602 warning"]
+    assert world.only("SW602").count == 2
+    world.give_back()
+
+
+def test_small_pool_near_its_limit(world: World) -> None:
+    """SW602: a small pool is full as soon as it is used, which is worth knowing and no alert."""
+    crowd(world, lively(world, pool_size=1, max_overflow=1), 2)
+    world.wait_for("SW602")
+    world.tick_after(60.0)
+    assert world.heard == []
+    world.give_back()
+
+
+def test_far_from_the_limit(world: World) -> None:
+    """SW602: a pool with room is healthy, and so is one without a limit."""
+    crowd(world, lively(world, pool_size=5, max_overflow=0), 3)
+    crowd(world, lively(world, pool_size=1, max_overflow=-1), 5)
+    world.ticks()
+    world.tick_after(60.0)
+    assert world.watch.findings == []
+    world.give_back()
+
+
+def test_near_limit_for_a_moment(world: World) -> None:
+    """SW602: a single look at a full pool says nothing."""
+    engine = lively(world, pool_size=5, max_overflow=0)
+    for _ in range(3):
+        crowd(world, engine, 5)
+        world.watch.tick()
+        world.give_back()
+        world.tick_after(0.2)
+    assert world.watch.findings == []
+
+
+def test_share_of_the_rule(world: World) -> None:
+    """SW602: the share is an option."""
+    world.configure(rules=[PoolNearLimit(share=0.4)])
+    crowd(world, world.make_engine(poolclass=sa.QueuePool, pool_size=5, max_overflow=0), 2)
+    world.wait_for("SW602")
+    world.give_back()
+
+
+def test_crowded_pool_that_is_gone(world: World) -> None:
+    """SW602: it is resolved too when the whole pool is gone."""
+    world.configure(rules=[PoolNearLimit()])
+    engine: sa.Engine | None = sa.create_engine(world.url, pool_size=1, max_overflow=0)
+    assert engine is not None
+    connection = engine.connect()
+    finding = world.wait_for("SW602")
+    connection.close()
+    with connection.engine.connect():
+        pass
+    engine.dispose()
+    del connection, engine
+    gc.collect()
+    world.watch.tick()
+    assert finding.resolved
+
+
+# SW603
+
+
+@contextlib.contextmanager
+def waiting(engine: sa.Engine) -> t.Iterator[None]:
+    """Have a thread wait for a connection of *engine* for as long as the block lasts, or until it gets one."""
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        with contextlib.suppress(sa.exc.TimeoutError), engine.connect():
+            pass
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    begun.wait(10)
+    ledger = extension._process.ledger
+    until(lambda: bool(ledger.waiting))
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+STUCK: dict[str, t.Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
+
+
+def test_stuck(any_world: World) -> None:
+    """SW603: a pool that somebody waits for in vain is told with its holders, and resolved when it moves."""
+    engine = lively(any_world, **STUCK)
+    with any_world.watch.scope("import"):
+        any_world.keep(engine.connect())  # HELD
+        with waiting(engine):
+            any_world.tick_after(1.5)
+            finding = any_world.only("SW603")
+            assert (finding.rule, finding.level, at(finding)) == ("pool-stuck", "error", line("HELD"))
+            assert finding.details["waiting"] == 1
+            assert (
+                "all 1 connections are held, 1 thread waits, and none was returned for 1." in finding.message
+            )
+            (holder,) = finding.details["holders"]
+            assert holder.startswith("import, held ")
+            assert not finding.resolved
+            any_world.tick_after(2.5)
+            assert finding.count == 1
+            any_world.give_back()
+        any_world.watch.tick()
+        assert finding.resolved
+
+
+def test_stuck_for_readiness(world: World) -> None:
+    """SW603: whoever asks for readiness is told the same, without any rule."""
+    engine = lively(world, **STUCK)
+    ledger = extension._process.ledger
+    assert stuck_engines(ledger, 1.0) == []
+    world.keep(engine.connect())
+    with waiting(engine):
+        assert stuck_engines(ledger, 1.0) == []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("flask_sessionwatch.observe.pools.clock", lambda: time.monotonic() + 2.5)
+            (stuck,) = stuck_engines(ledger, 1.0)
+            assert stuck.pool is engine.pool
+        world.give_back()
+    assert stuck_engines(ledger, 1.0) == []
+
+
+def test_waiting_for_a_moment(world: World) -> None:
+    """SW603: a pool that lets somebody wait for less than a second is busy, not stuck."""
+    engine = lively(world, **STUCK)
+    world.keep(engine.connect())
+    with waiting(engine):
+        world.tick_after(0.5)
+        assert world.told("SW603") == []
+        world.give_back()
+
+
+def test_full_pool_that_nobody_waits_for(world: World) -> None:
+    """SW603: a full pool that nobody waits for is not stuck."""
+    world.keep(lively(world, **STUCK).connect())
+    world.tick_after(60.0)
+    assert world.told("SW603") == []
+    world.give_back()
+
+
+def test_pool_that_moves(world: World) -> None:
+    """SW603: a pool from which others get connections meanwhile is not stuck."""
+    engine = lively(world, **{**STUCK, "pool_size": 2})
+    world.keep(engine.connect())
+    world.keep(engine.connect())
+    with waiting(engine):
+        held = [each for each in extension._process.ledger.checkouts if each.engine.pool is engine.pool]
+        held[-1].began_at = time.monotonic() + 1.0
+        world.tick_after(1.5)
+        assert world.told("SW603") == []
+        world.give_back()
+
+
+def test_stuck_in_a_statement(postgresql_world: World) -> None:
+    """SW603: while a holder runs a statement, it takes ten seconds until the pool counts as stuck."""
+    engine = lively(postgresql_world, **STUCK)
+
+    def work() -> None:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_sleep(1)"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(lambda: any(each.statements for each in extension._process.ledger.checkouts))
+    with waiting(engine):
+        postgresql_world.tick_after(5.0)
+        assert postgresql_world.told("SW603") == []
+        postgresql_world.tick_after(15.0)
+        assert len(postgresql_world.told("SW603")) == 1
+        thread.join()
+
+
+# SW604
+
+
+def asking(world: World, make: t.Callable[[], sa.Engine]) -> None:
+    """Give *world* a view that takes its engine from *make*."""
+
+    @world.view()
+    def view() -> str:
+        with orm.Session(make()) as session:
+            return str(session.scalar(sa.select(Item.name)))  # USE
+
+    assert {world.open().status_code for _ in range(4)} == {200}
+
+
+def test_engine_churn(every_world: World) -> None:
+    """SW604: a third engine for the same database that only one request used is told at the line of its use."""
+    asking(every_world, every_world.make_engine)
+    finding = every_world.only("SW604")
+    assert (finding.rule, finding.level, str(finding.scope)) == ("engine-churn", "warning", "GET /")
+    assert (at(finding), finding.count) == (line("USE"), 2)
+    assert finding.details["engines"] == 4
+
+
+def test_application_churn(world: World) -> None:
+    """SW604: an application that is made per request brings an engine each."""
+
+    @world.view()
+    def view() -> str:
+        app = flask.Flask("inner")
+        app.config["SQLALCHEMY_DATABASE_URI"] = world.url
+        db = SQLAlchemy(app)
+        with app.app_context():
+            world._engines.append(db.engine)
+            return str(db.session.execute(sa.text("SELECT 1")).scalar())
+
+    for _ in range(3):
+        world.open()
+    assert len(world.told("SW604")) == 1
+
+
+@pytest.mark.parametrize("scopes", [1, 3])
+def test_engines_of_blocks(world: World, scopes: int) -> None:
+    """SW604: outside of requests it is the number of scopes that counts, not the engines of one."""
+    for number in range(scopes):
+        with world.watch.scope(f"job {number}"):
+            for _ in range(4 // scopes):
+                world.make_engine().connect().close()
+    assert len(world.told("SW604")) == (scopes == 3)
+
+
+@pytest.mark.parametrize("how", ["disposed", "no pool", "in memory", "once", "other databases"])
+def test_no_engine_churn(world: World, how: str, tmp_path: Path) -> None:
+    """SW604: engines that are disposed of, keep nothing, are used again or differ are healthy."""
+    one = world.make_engine()
+    numbers = itertools.count()
+
+    @world.view()
+    def view() -> str:
+        if how == "other databases":
+            engine = world.make_engine(f"sqlite:///{tmp_path}/{next(numbers)}.db")
+        elif how == "in memory":
+            engine = world.make_engine("sqlite://")
+        elif how == "once":
+            engine = one
+        else:
+            engine = world.make_engine(poolclass=sa.NullPool if how == "no pool" else None)
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+        if how == "disposed":
+            engine.dispose()
+        return "ok"
+
+    for _ in range(5):
+        assert world.open().status_code == 200
+    assert world.watch.findings == []
+
+
+def test_engines_that_take_turns(world: World) -> None:
+    """SW604: engines of one database that serve request after request are no churn."""
+    engines = [world.make_engine() for _ in range(2)]
+    turns = itertools.cycle(engines)
+    asking(world, lambda: next(turns))
+    turns = itertools.cycle([*engines, world.make_engine()])
+    for _ in range(6):
+        world.open()
+    assert world.watch.findings == []
+
+
+def test_engines_kept_by_the_first_request(world: World) -> None:
+    """SW604: engines that the first request makes for all that follow are healthy."""
+    engines: list[sa.Engine] = []
+
+    def make() -> sa.Engine:
+        if not engines:
+            engines.extend(world.make_engine() for _ in range(4))
+            for engine in engines:
+                engine.connect().close()
+        engines.append(engines.pop(0))
+        return engines[0]
+
+    with world.watch.scope("warm-up"):
+        make()
+    asking(world, make)
+    assert world.watch.findings == []
+
+
+def test_many_kinds_of_engines(world: World, tmp_path: Path) -> None:
+    """SW604: of engines for ever new databases, not all are remembered."""
+    numbers = itertools.count()
+    asking(world, lambda: world.make_engine(f"{world.url}?timeout={next(numbers) + 5}"))
+    for _ in range(ENGINES_KEPT + 5):
+        world.open()
+    assert world.watch.findings == []
+    kinds = extension._process.ledger.engines_left.values()
+    assert 0 < max(map(len, kinds)) <= ENGINES_KEPT
