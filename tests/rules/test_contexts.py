@@ -111,18 +111,26 @@ def test_healthy_stream(any_world: World, answer: t.Callable[[World], flask.Resp
 def test_session_of_the_view_under_stream_with_context(world: World) -> None:
     """SW302: the view's Session, kept past the first teardown under stream_with_context, is told."""
     db = world.flask_sqlalchemy()
+    happened: list[str] = []
+
+    @world.app.teardown_appcontext
+    def note(error: BaseException | None) -> None:
+        happened.append("teardown")
 
     @world.view()
     def view() -> flask.Response:
         session = world.keep(db.session())
 
         def names() -> t.Iterator[str]:
+            happened.append("stream")
             yield from session.scalars(NAMES)  # KEPT
 
         return flask.Response(flask.stream_with_context(names()))
 
     world.open()
-    assert [line("KEPT")] == [at(each) for each in world.told("SW302")]
+    # Flask 3.0 puts the only teardown off until the body is sent, and all is well.
+    early = happened[0] == "teardown"
+    assert ([line("KEPT")] if early else []) == [at(each) for each in world.told("SW302")]
 
 
 def _late_teardown(world: World, work: t.Callable[[SQLAlchemy], object]) -> None:
