@@ -344,7 +344,10 @@ class Recorder:
 
     def _forget(self, transaction: Transaction) -> None:
         """End a transaction whose Session the collector has taken."""
-        self.ledger.transactions.pop(transaction.session_id, None)
+        live = self.ledger.transactions
+        # Another Session may have its number by now.
+        if live.get(transaction.session_id) is transaction:
+            live.pop(transaction.session_id, None)
         transaction.ending = "garbage_collected"
         self._end(transaction)
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from flask_sessionwatch import SessionWatch
+from flask_sessionwatch import extension
 from tests.rules.conftest import Base
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
@@ -774,3 +775,24 @@ def test_own_log_only(world: World, caplog: pytest.LogCaptureFixture) -> None:
     (record,) = [record for record in caplog.records if record.name.startswith("flask_sessionwatch")]
     assert record.name == "flask_sessionwatch"
     assert vars(record)["finding"] is world.only("SW101")
+
+
+def test_session_numbers_are_used_again(world: World) -> None:
+    """A Session that is given a dead Session's number keeps its record when the dead one's connection is collected."""
+    ledger = extension._process.ledger
+    lender = orm.Session(world.engine)
+    lent = [lender.connection()]
+    number = id(lender)
+    dead = ledger.transactions[number]
+    del lender
+    gc.collect()
+    assert dead.session() is None
+    session = orm.Session(world.engine)
+    session.begin()
+    # As if the allocator had given it that number, which is up to chance.
+    begun = ledger.transactions[number] = ledger.transactions.pop(id(session))
+    lent.clear()
+    gc.collect()
+    assert dead.ending == "garbage_collected"
+    assert ledger.transactions.pop(number) is begun
+    session.close()
