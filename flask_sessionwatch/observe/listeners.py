@@ -15,6 +15,7 @@ from types import CodeType
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.event import registry
 
 from .stack import Stacks
@@ -151,4 +152,7 @@ def _mark(held: t.Any) -> t.Any:
 
 def is_listening(target: t.Any, identifier: str, listener: t.Any) -> bool:
     """Whether *listener* is registered for an event of *target*."""
-    return listener is not None and event.contains(target, identifier, listener)
+    try:
+        return listener is not None and event.contains(target, identifier, listener)
+    except sa_exc.InvalidRequestError:  # an engine that a test put in the place of one
+        return False

@@ -4,6 +4,7 @@ import functools
 import textwrap
 import typing as t
 from pathlib import Path
+from unittest import mock
 
 import flask
 import pytest
@@ -151,6 +152,15 @@ def test_recording_off(world: World) -> None:
     reading_view(world, database(world))
     world.open()
     world.ticks(1)
+    assert world.heard == []
+
+
+def test_recording_beside_a_mock(world: World) -> None:
+    """SW702: an engine for which a test has put a mock is passed over."""
+    db = database(world, SQLALCHEMY_RECORD_QUERIES=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(db._app_engines[world.app], None, mock.MagicMock())
+        world.ticks(1)
     assert world.heard == []
 
 
