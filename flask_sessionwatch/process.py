@@ -15,6 +15,7 @@ import flask
 from .finding import Finding
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
+from .observe.ledger import Transaction
 from .observe.ledger import current_scope
 from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
@@ -123,6 +124,7 @@ class Process:
     def _review(self) -> list[t.Any]:
         """Take what has ended, and let each application's setup learn from it."""
         closed = _taken(self.ledger.closed)
+        self.ledger.recent.extend(each for each in closed if isinstance(each, Transaction))
         for each in self.watched:
             each.review(closed)
         return closed
@@ -134,6 +136,7 @@ class Process:
         """
         self._drop_metrics()
         closed = [*closed, *self._review()]
+        self.ledger.recent.extend(each for each in closed if isinstance(each, Transaction))
         for registry, metrics in self._metrics.copy().items():
             dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
             errors = self.ledger.internal_errors + self._extension_errors

@@ -175,6 +175,8 @@ def sign_up(visitor: Visitor) -> None:
     visitor.request("POST", "/customers", {"email": email})
     visitor.request("POST", "/customers", {"email": email})  # the double click
     visitor.request("POST", "/newsletter", {"email": email})
+    visitor.request("POST", "/password-reminders", {"email": email})
+    visitor.request("POST", "/password-resets", {"email": email})
 
 
 def wish(visitor: Visitor) -> None:

@@ -365,6 +365,7 @@ class Errors:
             if served is not None and served.last_transaction is not None:
                 yield served.last_transaction
         yield from (each for each in reversed(ledger.closed.copy()) if isinstance(each, Transaction))
+        yield from reversed(ledger.recent.copy())
 
     def _last_of(self, session: t.Any) -> Transaction | None:
         """Return the transaction that *session* ended last."""

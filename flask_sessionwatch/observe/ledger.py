@@ -28,6 +28,7 @@ Ref: t.TypeAlias = t.Callable[[], t.Any]
 #: Ended records kept until the watchdog has counted them; older ones are dropped beyond that.
 CLOSED_KEPT = 100_000
 INCIDENTS_KEPT = 10_000
+RECENT_KEPT = 500
 #: Engines of one kind, and kinds of engines, that are remembered for having been left behind.
 ENGINES_KEPT = 100
 #: Distinct reads that are followed in one transaction that others have overtaken.
@@ -610,6 +611,8 @@ class Ledger:
         self.incidents: deque[Incident] = deque(maxlen=INCIDENTS_KEPT)
         #: Ended scopes, transactions, check-outs and other facts, to be counted by the watchdog.
         self.closed: deque[t.Any] = deque(maxlen=CLOSED_KEPT)
+        #: Transactions that were counted already, for the history of an object that is used after its session.
+        self.recent: deque[Transaction] = deque(maxlen=RECENT_KEPT)
         #: The objects in one session from which on its growth is followed; the smallest limit of all applications.
         self.most_objects = 10_000
         #: Whether a request was served yet.
@@ -632,6 +635,7 @@ class Ledger:
             self.waiting,
             self.incidents,
             self.closed,
+            self.recent,
         ):
             live.clear()
 

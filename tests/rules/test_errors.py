@@ -166,6 +166,25 @@ def test_used_by_a_later_request(any_world: World) -> None:
     assert "by GET /" in finding.text
 
 
+def test_used_much_later(any_world: World) -> None:
+    """SW309: ticks and other requests in between do not make the watch forget where the object came from."""
+
+    @any_world.view(rule="/other")
+    def other() -> str:
+        with orm.Session(any_world.engine) as session:
+            return str(session.scalar(sa.select(Item.id)))
+
+    def use(item: Item) -> None:
+        for _ in range(3):
+            any_world.watch.tick()
+            any_world.open("/other")
+        with pytest.raises(orm_exc.DetachedInstanceError):
+            in_thread(lambda: item.name)
+
+    use_later(any_world, use)
+    assert at(any_world.wait_for("SW309")) == line("LOADED")
+
+
 def test_swallowed_in_a_request(any_world: World) -> None:
     """SW309: a request that does without what it cannot have, and answers well, is told as info."""
 
