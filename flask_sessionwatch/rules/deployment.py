@@ -47,25 +47,25 @@ class PoolSmallerThanThreads(Rule):
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         for engine in moment.setup.engines:
             # A pool that ran dry was told with everyone who held it: this would say it twice.
-            if engine.capacity is None or moment.has_told("SW601"):
+            capacity = engine.capacity
+            if capacity is None or moment.has_told("SW601"):
                 continue
-            threads, who = _threads(engine, moment)
-            if threads > engine.capacity and moment.setup.once(self.code, engine.name):
+            threads, who = _threads(engine, capacity, moment)
+            if threads > capacity and moment.setup.once(self.code, engine.name):
                 message = (
-                    f"The pool of engine '{engine.name}' has at most {engine.capacity} connections, "
+                    f"The pool of engine '{engine.name}' has at most {capacity} connections, "
                     f"and {who} {threads} threads."
                 )
-                details = {"engine": engine.name, "capacity": engine.capacity, "threads": threads}
+                details = {"engine": engine.name, "capacity": capacity, "threads": threads}
                 yield self.finding(moment, message, (), None, about=engine.name, details=details)
 
 
-def _threads(engine: EngineInfo, moment: Moment) -> tuple[int, str]:
+def _threads(engine: EngineInfo, capacity: int, moment: Moment) -> tuple[int, str]:
     """Return how many threads use *engine*, and who says so."""
     # A server of greenlets has one for each open connection, most of them idle; and an ident may come again.
     users = list(moment.setup.users.get(engine, ()))
     threads = [holder for holder in users if holder.thread is not None]
     seen = {holder.ident for holder in threads if moment.present.frame(holder) is not None}
-    capacity = engine.capacity or 0
     if not seen or len(seen) > capacity:
         return len(seen), "its requests run on"
     server = moment.setup.server

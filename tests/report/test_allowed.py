@@ -296,7 +296,9 @@ def test_exception(leaking: World) -> None:
         fail()
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("SW1O1", "SW101"), ("leaked-conection", "leaked-connection")])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("SW101x", "SW101"), ("leaked-conection", "leaked-connection")]
+)
 def test_unknown_rule(leaking: World, name: str, nearest: str) -> None:
     """A rule that does not exist is an error that names the nearest."""
     with pytest.raises(

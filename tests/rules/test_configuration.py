@@ -388,7 +388,9 @@ def test_removed_option_site(world: World, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     __import__("settings_of_shop")
     world.configure(app_paths=[str(tmp_path)])
-    database(world, SQLALCHEMY_POOL_SIZE=20)
+    # Other tests made this folder the application's as well: the name must not stand here.
+    prefix = "SQLALCHEMY"
+    database(world, **{f"{prefix}_POOL_SIZE": 20})
     world.watch.tick()
     finding = world.only("SW705")
     assert (finding.site and Path(finding.site.filename), at(finding)) == (path, 4)

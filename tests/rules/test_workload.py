@@ -311,4 +311,5 @@ def test_failed_storm(world: World) -> None:
         raise KeyError("no stock")
 
     assert world.open().status_code == 500
-    assert at(world.only("SW501")) == line("COMMIT")
+    (finding,) = world.told("SW501")
+    assert at(finding) == line("COMMIT")
