@@ -6,6 +6,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests import databases
 
@@ -43,11 +44,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Servers]:
         yield Servers(stack, tmp_path_factory.mktemp("sqlite"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def database_url(request: pytest.FixtureRequest, servers: Servers) -> t.Iterator[str]:
-    """The URL of an empty database of this test's own, on each kind of server in turn."""
-    with _disposable(servers.get(request.param)) as url:
-        yield url
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql_psycopg2", "mariadb"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database of this test's own, on each kind of server and by each driver in turn."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
@@ -62,6 +62,13 @@ def postgresql_url(servers: Servers) -> t.Iterator[str]:
     """The URL of an empty PostgreSQL database of this test's own."""
     with _disposable(servers.get("postgresql")) as url:
         yield url
+
+
+@pytest.fixture
+def postgresql_psycopg2_url(postgresql_url: str) -> str:
+    """The URL of an empty PostgreSQL database of this test's own, which psycopg2 is to connect to."""
+    url = sa.make_url(postgresql_url).set(drivername="postgresql+psycopg2")
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture

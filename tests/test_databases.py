@@ -29,6 +29,18 @@ def test_drop_in_use(servers: Servers, name: str) -> None:
     leak.close()
 
 
+@pytest.mark.parametrize("name", ["sqlite", "postgresql", "mariadb"])
+def test_dropped_is_gone(servers: Servers, name: str) -> None:
+    """Whoever gets a database after it was dropped finds nothing in it."""
+    server = servers.get(name)
+    for _ in range(2):
+        url = server.create()
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE page (id INTEGER)"))
+        server.drop(url)
+
+
 def test_unreachable_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that was named on purpose is not replaced by another one."""
     monkeypatch.setenv("SESSIONWATCH_TEST_POSTGRES", "postgresql://someone:secret@127.0.0.1:1/none")

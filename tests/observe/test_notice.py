@@ -25,9 +25,9 @@ def world(sqlite_url: str) -> t.Iterator[World]:
         yield world
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql_psycopg2"])
 def any_world(request: pytest.FixtureRequest) -> t.Iterator[World]:
-    """A watched application on SQLite and PostgreSQL in turn."""
+    """A watched application on SQLite and by each driver on PostgreSQL."""
     with world_of(request.getfixturevalue(f"{request.param}_url")) as world:
         yield world
 

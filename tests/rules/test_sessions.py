@@ -1417,16 +1417,16 @@ def test_session_in_autocommit(every_world: World, how: str) -> None:
     assert every_world.names() == [*BASE_NAMES, "eve"]
 
 
-def driver_autocommit(url: str) -> dict[str, t.Any]:
-    """Arguments that put the driver's own connection into autocommit, unknown to SQLAlchemy."""
-    return {"isolation_level": None} if url.startswith("sqlite") else {"autocommit": True}
+def switch_to_autocommit(engine: sa.Engine) -> None:
+    """Let the driver's own connections commit each statement, unknown to SQLAlchemy."""
+    setting = ("isolation_level", None) if engine.dialect.name == "sqlite" else ("autocommit", True)
+    sa.event.listen(engine, "connect", lambda connection, record: setattr(connection, *setting))
 
 
 def test_autocommit_by_the_driver(any_world: World) -> None:
     """SW204: autocommit that only the driver knows of is respected as well."""
-    if any_world.url.startswith("mysql"):
-        pytest.skip("SQLAlchemy's dialect for PyMySQL switches autocommit off itself")
-    engine = any_world.make_engine(connect_args=driver_autocommit(any_world.url))
+    engine = any_world.make_engine()
+    switch_to_autocommit(engine)
 
     @any_world.view()
     def view() -> str:
