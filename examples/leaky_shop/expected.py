@@ -45,6 +45,7 @@ BUGS = (
     Bug("SW102", "abandoned-connection", ("POST /newsletter",), "shop/customers.py", "_store_subscriber"),
     Bug("SW103", "long-checkout", ("GET /reports/inventory.csv",), "shop/reports.py", "_count_shelves"),
     Bug("SW104", "nested-checkout", ("GET /carts/<token>/shipping",), "shop/carts.py", "_free_from"),
+    Bug("SW108", "checkout-churn", ("GET /reports/prices.csv",), "shop/reports.py", "_count_between"),
     Bug("SW201", "leaked-session", ("GET /orders/<reference>/tracking",), "shop/orders.py", "tracking"),
     Bug("SW202", "idle-in-transaction", ("POST /orders/<reference>/pay",), "shop/payments.py", "pay"),
     Bug(
@@ -56,6 +57,8 @@ BUGS = (
     ),
     Bug("SW204", "uncommitted-changes", ("write-views",), "shop/views.py", "write"),
     Bug("SW205", "failed-transaction", ("POST /wishlist",), "shop/customers.py", "add_wish"),
+    Bug("SW206", "partial-commit", ("POST /admin/stock/moves",), "shop/stock.py", "book"),
+    Bug("SW213", "refetch-after-commit", ("POST /admin/clearance",), "shop/admin.py", "clear"),
     Bug(
         "SW301",
         "session-outside-scope",
@@ -67,6 +70,7 @@ BUGS = (
     ),
     Bug("SW303", "cross-thread-session", ("GET /admin/dashboard",), "shop/admin.py", "_figure"),
     Bug("SW309", "detached-access", ("POST /password-resets",), "shop/customers.py", "reset_password"),
+    Bug("SW404", "legacy-query", ("GET /sitemap.txt",), "shop/catalogue.py", "sitemap"),
     Bug(
         "SW501",
         "commit-storm",

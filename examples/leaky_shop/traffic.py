@@ -195,6 +195,16 @@ def get_lost(visitor: Visitor) -> None:
     visitor.request("GET", f"/basket.php?id={visitor.product()}")
 
 
+def crawl(visitor: Visitor) -> None:
+    """Not a person: a search engine."""
+    visitor.request("GET", "/sitemap.txt")
+
+
+def compare_prices(visitor: Visitor) -> None:
+    visitor.request("GET", "/reports/products.csv")
+    visitor.request("GET", "/reports/prices.csv")
+
+
 def count_shelves(visitor: Visitor) -> None:
     visitor.request("GET", "/reports/inventory.csv")
 
@@ -223,6 +233,13 @@ def look_after(visitor: Visitor) -> None:
 
 def refill(visitor: Visitor) -> None:
     visitor.request("POST", "/admin/stock", stock_list(visitor.chance))
+
+
+def tidy_up(visitor: Visitor) -> None:
+    """Move things between shelves, the second time with a slip of the pen; then make room."""
+    for shelf in ("SKU-0002", "SKU-002"):
+        visitor.request("POST", "/admin/stock/moves", {"from": "SKU-0001", "to": shelf, "quantity": 1})
+    visitor.request("POST", "/admin/clearance", {})
 
 
 def edit_pages(visitor: Visitor) -> None:
@@ -255,10 +272,16 @@ CUSTOMERS: dict[Journey, int] = {
     ask_for_parcel: 3,
     give: 2,
     get_lost: 2,
+    crawl: 1,
 }
-ACCOUNTANTS: dict[Journey, int] = {export_midway: 3, count_shelves: 2, close_the_month: 2}
+ACCOUNTANTS: dict[Journey, int] = {
+    compare_prices: 2,
+    export_midway: 3,
+    count_shelves: 2,
+    close_the_month: 2,
+}
 # One person only: `edit_pages` has no meaning with two at once.
-STAFF: dict[Journey, int] = {look_after: 3, refill: 2, edit_pages: 2}
+STAFF: dict[Journey, int] = {look_after: 3, refill: 2, edit_pages: 2, tidy_up: 2}
 
 
 class Traffic:

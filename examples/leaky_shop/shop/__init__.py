@@ -1,4 +1,4 @@
-"""A small shop on Flask-SQLAlchemy. Most of it is healthy; twelve rules of flask_sessionwatch have a bug to find."""
+"""A small shop on Flask-SQLAlchemy. Most of it is healthy; seventeen rules of flask_sessionwatch have a bug to find."""
 
 import os
 import typing as t

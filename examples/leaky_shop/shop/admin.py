@@ -45,6 +45,26 @@ def import_stock() -> ResponseReturnValue:
     return {"products": stock.import_lines(request.get_data(as_text=True).splitlines())}
 
 
+@bp.post("/admin/stock/moves")
+def move_stock() -> ResponseReturnValue:
+    """Goods lay on the wrong shelf: book them over to the right one."""
+    form = request.get_json()
+    stock.book(form["from"], -form["quantity"])
+    stock.book(form["to"], form["quantity"])
+    return "", 204
+
+
+@bp.post("/admin/clearance")
+def clear() -> ResponseReturnValue:
+    """Take a tenth off what there is too much of, and show the new prices."""
+    plenty = db.session.scalars(sa.select(Product).order_by(Product.stock.desc()).limit(10)).all()
+    for product in plenty:
+        product.price -= product.price // 10
+    db.session.commit()
+    prices = {each.sku: each.price for each in plenty}  # SW213 refetch-after-commit: one by one
+    return {"prices": prices}
+
+
 @bp.post("/admin/settings")
 def change_settings() -> ResponseReturnValue:
     for key, value in request.get_json().items():

@@ -4,6 +4,7 @@ import collections.abc as cabc
 import time
 
 import sqlalchemy as sa
+import sqlalchemy.orm as orm
 from flask import Blueprint
 from flask import Response
 
@@ -16,6 +17,7 @@ bp = Blueprint("reports", __name__, url_prefix="/reports")
 
 CURRENCIES = ["CHF", "CZK", "DKK", "GBP", "HUF", "ISK", "NOK", "PLN", "RON", "SEK", "TRY", "USD"]
 WEEKS = 52
+PRICE_BANDS = range(0, 10_000, 500)
 SHELVES = 24
 PAUSE = 0.2  # seconds between two shelves
 
@@ -29,6 +31,19 @@ def products() -> Response:
 
 def _forecast_lines(sku: str, price: int) -> str:
     return "".join(f"{sku},{week},{price + week}\n" for week in range(1, WEEKS + 1))
+
+
+@bp.get("/prices.csv")
+def prices() -> Response:
+    """How many products there are in each price band."""
+    lines = [f"{price},{_count_between(price, price + PRICE_BANDS.step)}\n" for price in PRICE_BANDS]
+    return _csv(iter(lines))
+
+
+def _count_between(low: int, high: int) -> int:
+    with orm.Session(db.engine) as session:
+        query = sa.select(sa.func.count(Product.id)).where(Product.price >= low, Product.price < high)
+        return session.scalar(query) or 0  # SW108 checkout-churn: a session for each band
 
 
 @bp.get("/inventory.csv")
