@@ -20,6 +20,18 @@ CASES = Path(__file__).parent / "cases"
 BUILT = {rule.name for rule in DEFAULT_RULES}
 # A leaked Session and its connection are one bug with three names, as in run.py's own score.
 ONE_BUG = zoo.SAME["leaked-connection"]
+DATABASES = ("sqlite", "postgresql", "mariadb")
+#: Cases that are about SQLite alone: elsewhere there is no bug to be told.
+SQLITE_ONLY = {
+    "sqlite-object-in-wrong-thread": "other drivers let any thread use a connection",
+    "sqlite-savepoint-escapes-rollback": "elsewhere a SAVEPOINT begins a transaction, as it should",
+}
+#: Bugs that are not told yet on a kind of database, and why.
+MISSED = {
+    ("commit-in-teardown-fails-after-response", "mariadb"): (
+        "PyMySQL gives a write that was refused a row count of 0, which is taken for one that changed nothing"
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +45,11 @@ class Run:
     @property
     def id(self) -> str:
         return f"{self.case}-{self.database}"
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        reason = MISSED.get((self.case, self.database)) if self.module == "buggy.py" else None
+        return [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
 
     def start(self, servers: Servers) -> dict[str, t.Any]:
         if self.database == "sqlite":
@@ -55,9 +72,9 @@ class Run:
 
 def all_runs(module: str) -> list[t.Any]:
     cases = sorted(path.parent.name for path in CASES.glob(f"*/{module}"))
-    runs = [Run(case, module, database) for database in ("sqlite", "postgresql") for case in cases]
-    possible = (run for run in runs if run.database == "sqlite" or run.case not in zoo.SQLITE_ONLY)
-    return [pytest.param(run, id=run.id) for run in possible]
+    runs = [Run(case, module, database) for database in DATABASES for case in cases]
+    possible = [run for run in runs if run.database == "sqlite" or run.case not in SQLITE_ONLY]
+    return [pytest.param(run, id=run.id, marks=run.marks) for run in possible]
 
 
 class Results:
