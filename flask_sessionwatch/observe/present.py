@@ -6,6 +6,7 @@ import sys
 import typing as t
 from types import FrameType
 
+from . import greenlets
 from .doing import NOTHING
 from .doing import STATEMENT
 from .doing import Doing
@@ -22,11 +23,17 @@ class Present:
 
     def __init__(self, stacks: Stacks) -> None:
         self.stacks = stacks
-        self._frames = sys._current_frames()
+        self._doing: dict[Holder, Doing] = {}
 
     def frame(self, holder: Holder) -> FrameType | None:
-        """Return the innermost frame of *holder*, or None when it is over."""
-        return holder.frame_among(self._frames)
+        """Return the innermost frame of *holder*, or None when it is over.
+
+        Nobody may keep it: what its function has in variables would outlive the function.
+        """
+        frames = sys._current_frames()
+        # A function that refers to its own frame is a cycle, so the caller's caller stands for this thread.
+        frames[greenlets.thread_ident()] = sys._getframe(2)
+        return holder.frame_among(frames)
 
     def stack(self, holder: Holder) -> Stack:
         """Return the present stack of *holder*."""
@@ -34,7 +41,9 @@ class Present:
 
     def doing(self, holder: Holder) -> Doing:
         """Say what *holder* is doing, and at which line of the application."""
-        return doing(self.frame(holder), self.stacks)
+        if holder not in self._doing:
+            self._doing[holder] = doing(self.frame(holder), self.stacks)
+        return self._doing[holder]
 
     def doing_with(self, checkout: Checkout) -> Doing:
         """Say what who holds *checkout* is doing; once its scope is over, that has nothing to do with it."""

@@ -32,7 +32,6 @@ class Local:
     """What a function of the application has in a variable."""
 
 
-@pytest.mark.xfail(strict=True, reason="Present keeps the frames of all threads, its own among them: a cycle")
 def test_tick_keeps_no_frame(world: World, no_collections: None) -> None:
     """What a function had in its variables when a tick looked goes away with it, not at a later collection."""
     ready, seen = threading.Event(), threading.Event()
