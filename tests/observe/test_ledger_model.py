@@ -6,7 +6,9 @@ what the model expects; at the end of the story it must be empty.
 
 import contextlib
 import gc
+import itertools
 import queue
+import shutil
 import threading
 import typing as t
 from pathlib import Path
@@ -101,15 +103,19 @@ class Held:
 class Story(stateful.RuleBasedStateMachine):
     """Sessions and Connections that do what they like, on several threads."""
 
-    url: t.ClassVar[str]
+    folder: t.ClassVar[Path]
+    numbers = itertools.count()
 
     def __init__(self) -> None:
         super().__init__()
         collect()
         gc.disable()
         gc.freeze()  # what is there already need not be looked through each time
+        # A database of its own, so that a story ends the same way whichever was told before it.
+        path = self.folder / f"story{next(self.numbers)}.db"
+        shutil.copyfile(self.folder / "empty.db", path)
         self.engine = sa.create_engine(
-            self.url,
+            f"sqlite:///{path}",
             poolclass=sa.QueuePool,
             pool_size=50,
             connect_args={"check_same_thread": False, "timeout": 0},
@@ -423,14 +429,13 @@ def collect() -> None:
 
 def test_ledger_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger agrees with the pool, the sessions and the model after every step of every story."""
-    url = f"sqlite:///{tmp_path / 'story.db'}"
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
     with engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         Base.metadata.create_all(connection)
         connection.execute(sa.insert(Thing).values(name="taken"))
     engine.dispose()
-    monkeypatch.setattr(Story, "url", url, raising=False)
+    monkeypatch.setattr(Story, "folder", tmp_path, raising=False)
     monkeypatch.setenv("SESSIONWATCH_TICK", "600")
     stateful.run_state_machine_as_test(
         Story,
