@@ -84,6 +84,9 @@ _REMOVING = orm.scoped_session.remove.__code__
 #: The files in which a Session or Connection does what must not be done by two threads at once.
 _OPERATING = frozenset(each.__code__.co_filename for each in (orm.Session.execute, sa.Connection.execute))
 
+#: Stands for the cursor of a write that was refused: it has no row count.
+_REFUSED = object()
+
 
 class Noticer:
     """Files incidents.
@@ -368,6 +371,7 @@ class Noticer:
             subject = checkout.transaction or checkout
             self._file("overlap", stack, self._scope() or subject.scope, subject, other=checkout.holder)
             return
+        self._count_refused(checkout, context.execution_context)
         in_flush = runs(frame, _FLUSHING)
         if not in_flush and has_failed(connection.connection.dbapi_connection) is False:
             return  # it was refused before it reached the database, or was a transaction of its own
@@ -383,6 +387,12 @@ class Noticer:
                 self.outcomes.commit_refused(checkout.transaction, stack, frame)
             if checkout.failure.in_flush:
                 self._autoflush(checkout.transaction, context.sqlalchemy_exception, frame)
+
+    def _count_refused(self, checkout: Checkout, refused: t.Any) -> None:
+        """Let a write that was refused count as one: PyMySQL says of it that it matched no row."""
+        record = checkout.transaction or checkout
+        if record.cursor is not None and refused is not None and record.cursor is refused.cursor:
+            record.cursor = _REFUSED
 
     def _autoflush(self, transaction: Transaction, error: BaseException, frame: FrameType | None) -> None:
         """Note rows that the database refused because a query flushed them before they were complete."""

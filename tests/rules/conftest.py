@@ -99,6 +99,8 @@ class World:
 
     def make_engine(self, url: str | None = None, **options: t.Any) -> sa.Engine:
         """Make a further engine, which is disposed of at the end."""
+        if (url or self.url).startswith("mysql"):
+            options.setdefault("pool_recycle", 3600)  # as SW707 wants it
         engine = sa.create_engine(url or self.url, **options)
         self._engines.append(engine)
         return engine

@@ -26,12 +26,6 @@ SQLITE_ONLY = {
     "sqlite-object-in-wrong-thread": "other drivers let any thread use a connection",
     "sqlite-savepoint-escapes-rollback": "elsewhere a SAVEPOINT begins a transaction, as it should",
 }
-#: Bugs that are not told yet on a kind of database, and why.
-MISSED = {
-    ("commit-in-teardown-fails-after-response", "mariadb"): (
-        "PyMySQL gives a write that was refused a row count of 0, which is taken for one that changed nothing"
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +39,6 @@ class Run:
     @property
     def id(self) -> str:
         return f"{self.case}-{self.database}"
-
-    @property
-    def marks(self) -> list[pytest.MarkDecorator]:
-        reason = MISSED.get((self.case, self.database)) if self.module == "buggy.py" else None
-        return [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
 
     def start(self, servers: Servers) -> dict[str, t.Any]:
         if self.database == "sqlite":
@@ -74,7 +63,7 @@ def all_runs(module: str) -> list[t.Any]:
     cases = sorted(path.parent.name for path in CASES.glob(f"*/{module}"))
     runs = [Run(case, module, database) for database in DATABASES for case in cases]
     possible = [run for run in runs if run.database == "sqlite" or run.case not in SQLITE_ONLY]
-    return [pytest.param(run, id=run.id, marks=run.marks) for run in possible]
+    return [pytest.param(run, id=run.id) for run in possible]
 
 
 class Results:
