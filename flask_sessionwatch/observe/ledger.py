@@ -638,6 +638,11 @@ class Ledger:
             self.recent,
         ):
             live.clear()
+        for ref in self.holders.copy():
+            holder = ref()
+            if holder is not None:
+                holder.checkouts.clear()
+                holder.opening = holder.latest = holder.scope = None
 
     def fork(self) -> None:
         """Begin anew in a child process."""
