@@ -376,21 +376,22 @@ def test_removed_option(world: World, option: str, value: t.Any) -> None:
 
 def test_removed_option_site(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SW705: the line that sets the option is named, and not one that only mentions it."""
-    # Other tests made this folder the application's as well: the name must not stand here.
-    name = "_".join(["SQLALCHEMY", *("POOL", "SIZE")])
+    # Other tests made their own folder the application's as well, and set the option there.
+    monkeypatch.setattr(extension._process.stacks, "_paths", ())
+    monkeypatch.setattr(extension._process.stacks, "_known", {})
     path = tmp_path / "settings_of_shop.py"
     path.write_text(
         textwrap.dedent("""\
-            # NAME = 5 was too little.
+            # SQLALCHEMY_POOL_SIZE = 5 was too little.
             class Config:
                 DEBUG = False
-                NAME = 20
-        """).replace("NAME", name)
+                SQLALCHEMY_POOL_SIZE = 20
+        """)
     )
     monkeypatch.syspath_prepend(tmp_path)
     __import__("settings_of_shop")
     world.configure(app_paths=[str(tmp_path)])
-    database(world, **{name: 20})
+    database(world, SQLALCHEMY_POOL_SIZE=20)
     world.watch.tick()
     finding = world.only("SW705")
     assert (finding.site and Path(finding.site.filename), at(finding)) == (path, 4)
