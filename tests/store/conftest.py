@@ -1,0 +1,65 @@
+"""Stores of every kind, and workers that publish to them."""
+
+import itertools
+import time
+import typing as t
+
+import pytest
+
+from flask_sessionwatch.store import Document
+from flask_sessionwatch.store import Store
+from flask_sessionwatch.store import Worker
+from flask_sessionwatch.store import open_store
+from flask_sessionwatch.store.base import Report
+from flask_sessionwatch.store.base import Sighting
+
+#: Seconds after which nothing in a test is over by itself.
+LONG = 60.0
+
+_pids = itertools.count(10_000_000)  # no system has such numbers
+
+
+def worker(host: str = "alpha") -> Worker:
+    """A worker that nobody else is."""
+    return Worker(host, next(_pids), round(time.time(), 3))
+
+
+def report(
+    fingerprint: str = "f1",
+    *,
+    count: int = 1,
+    first: float | None = None,
+    last: float | None = None,
+    resolved: bool = False,
+    known: bool = False,
+    **body: t.Any,
+) -> Report:
+    """What a worker says of a finding, with its body."""
+    now = time.time()
+    sighting = Sighting(
+        count, now if first is None else first, now if last is None else last, resolved, known
+    )
+    return Report(fingerprint, sighting, {"code": "SW101", "message": "Leaked.", **body})
+
+
+def document(lifetime: float = LONG, **body: t.Any) -> Document:
+    return Document(body, lifetime)
+
+
+@pytest.fixture(params=["memory"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Where an empty store is, of each kind in turn."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def memory_url() -> str:
+    return "memory:"
+
+
+@pytest.fixture
+def store(store_url: str) -> t.Iterator[Store]:
+    """An empty store of each kind in turn."""
+    store = open_store(store_url)
+    yield store
+    store.close()

@@ -1,0 +1,23 @@
+"""Stores are chosen by URL."""
+
+import pytest
+
+from flask_sessionwatch.settings import ConfigError
+from flask_sessionwatch.store import open_store
+from flask_sessionwatch.store.memory import MemoryStore
+
+
+def test_memory() -> None:
+    """memory: is a store of this object's own."""
+    assert isinstance(open_store("memory:"), MemoryStore)
+    assert open_store("memory:") is not open_store("memory:")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "memory", "mongodb://u:secret@host/0", "/var/lib/app.db", "memory:x", "memory://"]
+)
+def test_errors_name_the_setting(url: str) -> None:
+    """A URL that is none names the setting, and gives nothing away of what may be a password."""
+    with pytest.raises(ConfigError, match="'SESSIONWATCH_STORE'") as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)
