@@ -12,6 +12,7 @@ import abc
 import json
 import typing as t
 import zlib
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ SCOPES = "scopes"
 RECENT = "recent"
 LONG = "long"
 
+#: Seconds between two points of a history, and how many points it has.
+SERIES = {RECENT: (10, 90), LONG: (60, 360)}
+
+#: Stands for all the workers that are gone for so long that nobody asks which they were.
+FOLDED = ""
+#: Seconds of silence after which a worker's sighting is added to theirs, once a finding has more than so many.
+FOLD_AFTER = 3600.0
+FOLD_ABOVE = 100
+
 #: Seconds after which what a worker said of itself is true no more, where it speaks once a second.
 LIVE_SECONDS = 4.5
 #: Seconds for which a finding is kept after it was seen last.
@@ -35,7 +45,7 @@ FINDINGS_KEPT = 1_000
 
 
 class StoreError(Exception):
-    """The store cannot be used now; the message has no password in it."""
+    """The store cannot be used now; the message names it, without a password."""
 
 
 class Document(t.NamedTuple):
@@ -135,6 +145,18 @@ class Store(abc.ABC):
     def live(self) -> list[Published]:
         """Return what is live in every worker that lives."""
         return [each for each in self.documents(LIVE) if not each.worker.is_dead]
+
+
+def merged(sightings: Iterable[Sighting]) -> Sighting:
+    """Return what several workers say of one finding as one; it is resolved when it is so everywhere."""
+    each = list(sightings)
+    return Sighting(
+        sum(one.occurrences for one in each),
+        min(one.first_seen for one in each),
+        max(one.last_seen for one in each),
+        all(one.resolved for one in each),
+        all(one.known for one in each),
+    )
 
 
 def encode(data: t.Any) -> bytes:

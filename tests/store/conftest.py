@@ -3,6 +3,7 @@
 import itertools
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def document(lifetime: float = LONG, **body: t.Any) -> Document:
     return Document(body, lifetime)
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "sqlite"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """Where an empty store is, of each kind in turn."""
     return str(request.getfixturevalue(f"{request.param}_url"))
@@ -55,6 +56,11 @@ def store_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def memory_url() -> str:
     return "memory:"
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'store.db'}"
 
 
 @pytest.fixture

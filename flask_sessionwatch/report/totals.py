@@ -1,0 +1,154 @@
+"""What scopes and sites have used since the process began, as plain data that can be added up over processes.
+
+Like the metrics, it is counted from closed records by the watchdog; nothing here runs inside a request.
+"""
+
+from __future__ import annotations
+
+import bisect
+import typing as t
+from collections.abc import Iterable
+
+from ..observe.ledger import Checkout
+from ..observe.ledger import Scope
+from ..observe.ledger import Transaction
+from ..observe.stack import Call
+from ..observe.stack import Stacks
+from ..observe.stack import site_of
+
+#: How a scope may end: nothing found, or the worst level that was.
+VERDICTS = ("clean", "info", "warning", "error")
+#: The upper bounds of the buckets that commits per scope are counted in; what is more goes to a last one.
+COMMIT_BUCKETS = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
+
+#: Scopes that are counted by name; all others are counted together.
+SCOPES_KEPT = 300
+OTHER = "<other>"
+#: Sites that are counted; beyond that those that used the least are dropped.
+SITES_KEPT = 500
+#: Sites that are published for each engine.
+SITES_TOLD = 20
+
+
+class ScopeTotal(t.NamedTuple):
+    """What the scopes of one name have used.
+
+    :param verdicts: how many ended how, in the order of :data:`VERDICTS`.
+    :param commits: how many made how many commits, by :data:`COMMIT_BUCKETS`.
+    :param most_commits: the most commits that one of them made.
+    :param sessions: Sessions' transactions they began.
+    :param peak: the most connections that one of them held at once.
+    :param held: seconds their connections were checked out.
+    :param waited: seconds they waited for a connection.
+    :param lost_writes: how many of them lost what they had written.
+    """
+
+    verdicts: list[int]
+    commits: list[int]
+    most_commits: int = 0
+    sessions: int = 0
+    peak: int = 0
+    held: float = 0.0
+    waited: float = 0.0
+    lost_writes: int = 0
+
+
+class SiteTotal(t.NamedTuple):
+    """How long the connections of one engine that were checked out at one line were held, and how many they were."""
+
+    held: float
+    checkouts: int
+
+
+class Totals:
+    """Counts what has ended in this process.
+
+    :param stacks: knows which line of a stack is the application's.
+    """
+
+    def __init__(self, stacks: Stacks) -> None:
+        self._stacks = stacks
+        self.scopes: dict[tuple[str, str], ScopeTotal] = {}
+        self.sites: dict[tuple[str, Call], SiteTotal] = {}
+        #: How many scopes have ended.
+        self.ended = 0
+
+    def take(self, closed: Iterable[t.Any]) -> None:
+        """Count records that have ended."""
+        for record in closed:
+            if isinstance(record, Scope):
+                self._take_scope(record)
+            elif isinstance(record, Checkout):
+                self._take_checkout(record)
+            elif isinstance(record, Transaction) and record.scope is not None:
+                total = self._total(record.scope)
+                self._put(record.scope, total._replace(sessions=total.sessions + 1))
+
+    def _take_scope(self, scope: Scope) -> None:
+        self.ended += 1
+        total = self._total(scope)
+        total.verdicts[VERDICTS.index(scope.verdict)] += 1
+        total.commits[bisect.bisect_left(COMMIT_BUCKETS, scope.commits)] += 1
+        lost = any(each.kind == "lost_write" for each in scope.incidents or ()) and scope.error is None
+        self._put(
+            scope,
+            total._replace(
+                most_commits=max(total.most_commits, scope.commits),
+                peak=max(total.peak, scope.held_peak),
+                lost_writes=total.lost_writes + lost,
+            ),
+        )
+
+    def _take_checkout(self, checkout: Checkout) -> None:
+        held = 0.0 if checkout.ended_at is None else checkout.ended_at - checkout.began_at
+        if checkout.scope is not None:
+            total = self._total(checkout.scope)
+            changed = total._replace(held=total.held + held, waited=total.waited + checkout.waited)
+            self._put(checkout.scope, changed)
+        call = self._stacks.first_application_call(checkout.stack)
+        if call is not None:
+            before = self.sites.get((checkout.engine.name, call), SiteTotal(0.0, 0))
+            self.sites[checkout.engine.name, call] = SiteTotal(before.held + held, before.checkouts + 1)
+            self._make_room()
+
+    def _total(self, scope: Scope) -> ScopeTotal:
+        total = self.scopes.get(self._key(scope))
+        return ScopeTotal([0] * len(VERDICTS), [0] * (len(COMMIT_BUCKETS) + 1)) if total is None else total
+
+    def _put(self, scope: Scope, total: ScopeTotal) -> None:
+        self.scopes[self._key(scope)] = total
+
+    def _key(self, scope: Scope) -> tuple[str, str]:
+        key = (scope.name, scope.kind)
+        return key if key in self.scopes or len(self.scopes) < SCOPES_KEPT else (OTHER, scope.kind)
+
+    def _make_room(self) -> None:
+        if len(self.sites) > SITES_KEPT:
+            by_use = sorted(self.sites, key=lambda each: self.sites[each].held)
+            for each in by_use[: SITES_KEPT // 2]:
+                del self.sites[each]
+
+    def as_json(self) -> dict[str, t.Any]:
+        """Return it as plain data: lists in the order of the fields, since there may be many."""
+        return {
+            "scopes": [[*key, *_rounded(total)] for key, total in self.scopes.copy().items()],
+            "sites": [
+                [engine, *site_of(call), *_rounded(total)] for (engine, call), total in self._top_sites()
+            ],
+        }
+
+    def _top_sites(self) -> list[tuple[tuple[str, Call], SiteTotal]]:
+        by_engine: dict[str, list[tuple[tuple[str, Call], SiteTotal]]] = {}
+        for item in sorted(self.sites.copy().items(), key=lambda item: -item[1].held):
+            by_engine.setdefault(item[0][0], []).append(item)
+        return [item for items in by_engine.values() for item in items[:SITES_TOLD]]
+
+    def forget(self) -> None:
+        """Begin anew, as a child process must after a fork."""
+        self.scopes.clear()
+        self.sites.clear()
+        self.ended = 0
+
+
+def _rounded(values: Iterable[t.Any]) -> list[t.Any]:
+    return [round(each, 4) if isinstance(each, float) else each for each in values]
