@@ -36,8 +36,12 @@ test-min: .venv-min/.installed postgresql ## the tests on the oldest supported n
 test-sqlalchemy20: .venv-sa20/.installed postgresql ## the tests on SQLAlchemy 2.0
 	.venv-sa20/bin/python -m pytest $(ARGS)
 
+.PHONY: budget
+budget: $(VENV)/.installed ## fail when a request costs more instructions than it may; takes valgrind (ARGS="--cases one")
+	$(BIN)/python benchmarks/budget.py $(ARGS)
+
 .PHONY: bench
-bench: $(VENV)/.installed ## instructions per request, with and without the watcher; takes valgrind (ARGS="one write")
+bench: $(VENV)/.installed ## instructions per request, with and without the watcher; takes valgrind (ARGS="--cases one,write")
 	$(BIN)/python benchmarks/instructions.py $(ARGS)
 
 .PHONY: lint

@@ -14,6 +14,7 @@ import tempfile
 import types
 import typing as t
 
+import watchers
 import workload
 
 import flask_sessionwatch
@@ -41,7 +42,7 @@ def count(case: str) -> collections.Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         app = workload.create_app(f"sqlite:///{folder}/bench.db")
         workload.fill(app)
-        workload.watch(app, "sessionwatch")
+        watchers.WATCHERS["sessionwatch"].attach(app)
         workload.serve(app, case, WARM_UP)
         sys.settrace(called)
         try:

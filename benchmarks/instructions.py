@@ -1,74 +1,146 @@
-"""Count the instructions of a request, with and without flask_sessionwatch.
+"""Count the instructions of a request under valgrind's callgrind, with each watcher.
 
-    python benchmarks/instructions.py [CASE ...]
+    python benchmarks/instructions.py [--cases one,ten] [--watchers nothing,sessionwatch] [--layouts 3]
 
-Runs workload.py under valgrind's callgrind for 20 requests and for 20 + N, and divides the difference by N: what
-remains is the request alone. Instructions are repeatable where seconds are not, as long as nothing moves in memory.
+Instructions are repeatable where seconds are not, as long as nothing moves in memory: each count is the average over
+several layouts of CPython's method cache. `bench.py` shows them beside the seconds, and `budget.py` guards them.
 """
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
+import math
 import os
-import re
-import shutil
 import statistics
-import subprocess
 import sys
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
+import callgrind
+from watchers import OURS
 from workload import CASES
-from workload import WATCHERS
 
 HERE = Path(__file__).parent
-WARM_UP = 20
-REQUESTS = 100
-#: Runs that differ in where CPython caches its methods, which is chance and moves a count by several percent.
-LAYOUTS = 5
+REQUESTS = 20
 
 
-def count(case: str, watcher: str, requests: int, layout: int = 0) -> int:
-    """Return the instructions of one whole process."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
-    command += [str(HERE / "workload.py"), case, watcher, str(requests)]
-    environ = {**os.environ, "PYTHONHASHSEED": "0", "BENCH_LAYOUT": str(layout)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=True)
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    assert found is not None, done.stderr
-    return int(found[1])
+class Job(t.NamedTuple):
+    """One process: a watcher in one layout of memory, with one or several cases."""
+
+    watcher: str
+    layout: int
+    cases: tuple[str, ...]
+    #: The database; a file of SQLite unless given.
+    url: str = ""
 
 
-def per_request(case: str, watcher: str) -> float:
-    """Return the instructions of one request, on the average of several layouts of memory."""
-    return statistics.mean(
-        (count(case, watcher, WARM_UP + REQUESTS, layout) - count(case, watcher, WARM_UP, layout)) / REQUESTS
-        for layout in range(LAYOUTS)
-    )
+class Count(t.NamedTuple):
+    """What a request took in one process."""
+
+    watcher: str
+    layout: int
+    case: str
+    #: Instructions of the request itself.
+    request: float
+    #: Instructions that the watcher put off until later, on a thread of its own.
+    later: float
 
 
-def main(cases: list[str]) -> int:
-    """Print a table of *cases*, all watchers beside each other."""
-    if problem := _problem(cases):
+def count(job: Job, requests: int = REQUESTS) -> list[Count]:
+    """Run *job* and return a count for each of its cases."""
+    environ = {**os.environ, "PYTHONHASHSEED": "0", "BENCH_LAYOUT": str(job.layout)}
+    if job.url:
+        environ["BENCH_URL"] = job.url
+    program = [str(HERE / "counted.py"), job.watcher, str(requests), *job.cases]
+    stretches = [each / requests for each in callgrind.count(program, environ)]
+    pairs = zip(job.cases, stretches[::2], stretches[1::2], strict=False)
+    return [Count(job.watcher, job.layout, case, request, later) for case, request, later in pairs]
+
+
+def count_all(jobs: Iterable[Job], requests: int = REQUESTS) -> Iterator[list[Count]]:
+    """Run *jobs* on as many cores as there are, and give their counts out as they come."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = [pool.submit(count, job, requests) for job in jobs]
+        for done in concurrent.futures.as_completed(running):
+            yield done.result()
+
+
+def jobs_of(watchers: Sequence[str], cases: Sequence[str], layouts: int) -> list[Job]:
+    """Interleave the *watchers*, so that a broken run has counted all of them in as many layouts."""
+    return [Job(watcher, layout, tuple(cases)) for layout in range(layouts) for watcher in watchers]
+
+
+class Mean(t.NamedTuple):
+    """A mean, and the standard error of it."""
+
+    value: float
+    error: float
+
+    def over(self, base: Mean) -> Mean:
+        """Return by what share this is more than *base*."""
+        ratio = self.value / base.value
+        return Mean(ratio - 1, ratio * math.hypot(self.error / self.value, base.error / base.value))
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Return the mean of *values*."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return Mean(statistics.mean(values), error)
+
+
+def means(counts: Iterable[Count]) -> dict[tuple[str, str], Mean]:
+    """Return the mean of a request over its layouts, by case and watcher."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for each in counts:
+        found.setdefault((each.case, each.watcher), []).append(each.request)
+    return {key: mean(values) for key, values in found.items()}
+
+
+def main() -> int:
+    """Print a table, all watchers beside each other."""
+    if problem := callgrind.problem():
         print(problem, file=sys.stderr)
         return 1
-    pairs = [(case, watcher) for case in cases for watcher in WATCHERS]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(pairs, pool.map(lambda pair: per_request(*pair), pairs), strict=True))
-    print(f"{'case':8}{'plain':>12}" + "".join(f"{watcher:>14}" for watcher in WATCHERS[1:]))
-    for case in cases:
-        plain = found[case, "nothing"]
-        shares = (found[case, watcher] / plain - 1 for watcher in WATCHERS[1:])
-        print(f"{case:8}{plain:>12,.0f}" + "".join(f"{share:>+14.1%}" for share in shares))
+    options = _options()
+    counts: list[Count] = []
+    for found in count_all(jobs_of(options.watchers, options.cases, options.layouts)):
+        counts += found
+        print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    _print(means(counts), options.cases, options.watchers)
     return 0
 
 
-def _problem(cases: list[str]) -> str | None:
-    if shutil.which("valgrind") is None:
-        return "valgrind does the counting and is not here; on Debian and Ubuntu it is the package 'valgrind'"
-    if unknown := sorted({*cases} - {*CASES}):
-        return f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}"
-    return None
+def _print(found: dict[tuple[str, str], Mean], cases: Sequence[str], watchers: Sequence[str]) -> None:
+    base, *others = watchers
+    print(f"{'case':8}{base:>12}" + "".join(f"{watcher:>22}" for watcher in others))
+    for case in cases:
+        plain = found[case, base]
+        shares = [found[case, watcher].over(plain) for watcher in others]
+        print(
+            f"{case:8}{plain.value:>12,.0f}"
+            + "".join(f"{f'{s.value:+.1%} ± {s.error:.1%}':>22}" for s in shares)
+        )
+
+
+def names(text: str) -> list[str]:
+    """Split an option that names several."""
+    return [name for name in text.split(",") if name]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", type=names, default=list(CASES), help=f"of {', '.join(CASES)}")
+    parser.add_argument(
+        "--watchers", type=names, default=list(OURS), help="the others are compared with the first"
+    )
+    parser.add_argument("--layouts", type=int, default=5, help="how many layouts of memory to average over")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or list(CASES)))
+    sys.exit(main())

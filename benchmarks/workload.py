@@ -1,16 +1,8 @@
-"""One process of the benchmark: an application, called directly, N times.
-
-    python workload.py CASE WATCHER REQUESTS
-
-No server and no test client: what is counted is the application and the watcher. Garbage collection is off.
-"""
+"""The application of the benchmark, and how it is called: as a server calls it, but with no server and no test client."""
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
-import tempfile
 import typing as t
 
 import flask
@@ -18,8 +10,14 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.test import EnvironBuilder
 
-WATCHERS = ("nothing", "floor", "sessionwatch", "nostacks")
-CASES = ("noquery", "one", "ten", "write", "stream")
+#: What a request does, in the words of the tables.
+CASES = {
+    "noquery": "no query",
+    "one": "one query",
+    "ten": "ten queries",
+    "write": "one write",
+    "stream": "a streamed body",
+}
 
 db = SQLAlchemy()
 
@@ -70,38 +68,6 @@ def create_app(url: str) -> flask.Flask:
     return app
 
 
-def watch(app: flask.Flask, watcher: str) -> None:
-    """Attach *watcher* to *app*."""
-    if watcher == "floor":
-        attach_floor()
-    elif watcher in ("sessionwatch", "nostacks"):
-        from flask_sessionwatch import SessionWatch
-
-        if watcher == "nostacks":
-            app.config["SESSIONWATCH_STACK_DEPTH"] = 0
-        app.config["SESSIONWATCH_TICK"] = 3600.0
-        SessionWatch(app)
-
-
-def attach_floor() -> None:
-    """Listen to the same events as flask_sessionwatch does, and do nothing: what no watcher can go below."""
-
-    def nothing(*args: t.Any) -> None:
-        return None
-
-    for name in ("checkout", "checkin", "reset"):
-        sa.event.listen(sa.pool.Pool, name, nothing)
-    sa.event.listen(sa.Engine, "do_execute", nothing)
-    for name in (
-        "after_transaction_create",
-        "after_begin",
-        "after_commit",
-        "after_rollback",
-        "after_transaction_end",
-    ):
-        sa.event.listen(sa.orm.Session, name, nothing)
-
-
 def fill(app: flask.Flask) -> None:
     """Make the table and its rows."""
     with app.app_context():
@@ -114,7 +80,7 @@ def serve(app: flask.Flask, case: str, requests: int) -> None:
     """Call *app* as a server does."""
     environ = EnvironBuilder(path=f"/{case}", method="POST" if case == "write" else "GET").get_environ()
     for _ in range(requests):
-        body = app.wsgi_app(dict(environ), lambda status, headers, exc_info=None: lambda data: None)
+        body = app(dict(environ), lambda status, headers, exc_info=None: lambda data: None)
         for _ in body:
             pass
         close = getattr(body, "close", None)
@@ -122,28 +88,7 @@ def serve(app: flask.Flask, case: str, requests: int) -> None:
             close()
 
 
-def shift_layout(layout: int) -> list[type]:
-    """Give the classes that follow other version tags, and with them other places in CPython's method cache.
-
-    Which methods share a place there is chance, and moves the count of a request by several percent.
-    """
-    return [type(f"Unused{number}", (), {"used": None}) for number in range(layout * 37)]
-
-
-def main(case: str, watcher: str, requests: int) -> None:
-    """Serve *requests* requests of *case*, with *watcher* attached."""
-    with tempfile.TemporaryDirectory() as folder:
-        app = create_app(os.environ.get("BENCH_URL", f"sqlite:///{folder}/bench.db"))
-        watch(app, watcher)
-        fill(app)
-        gc.collect()
-        gc.disable()
-        serve(app, case, requests)
-        sys.stdout.flush()
-        os._exit(0)
-
-
-if __name__ == "__main__":
-    unused = shift_layout(int(os.environ.get("BENCH_LAYOUT", "0")))
-    assert all(each.used is None for each in unused)  # type: ignore[attr-defined]
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+def memory_folder() -> str | None:
+    """Return where files cost no writing to a disk, or None where there is no such place."""
+    folder = "/dev/shm"
+    return folder if os.access(folder, os.W_OK) else None
