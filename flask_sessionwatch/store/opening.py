@@ -16,35 +16,59 @@ SETTING = "SESSIONWATCH_STORE"
 def open_store(url: str) -> Store:
     """Return the store that *url* names; nothing is opened before its first use.
 
-    :param url: ``memory:``, the memory of this process; ``sqlite:///path``, a file, with four slashes for an absolute path.
+    :param url: ``memory:``, the memory of this process; ``sqlite:///path``, a file, with four slashes for an absolute path;
+        ``redis://host:port/database``, or ``rediss://`` with TLS.
     :raises ConfigError: there is no such store.
     """
-    kind, colon, rest = url.partition(":")
+    kind, colon, _ = url.partition(":")
     make = _KINDS.get(kind) if colon else None
     if make is None:
         # What follows may hold a password.
         raise ConfigError(f"'{SETTING}' begins with {url[:8]!r}; it takes {CHOICES}.")
-    return make(rest)
+    return make(url)
 
 
-CHOICES = "'memory:' or 'sqlite:///path'"
+CHOICES = "'memory:', 'sqlite:///path' or 'redis://host:port/database'"
 
 
-def _memory(rest: str) -> Store:
-    if rest:
+def _memory(url: str) -> Store:
+    if url != "memory:":
         raise ConfigError(
             f"'{SETTING}' is 'memory:' with something behind it; the memory of a process has no places."
         )
     return MemoryStore()
 
 
-def _sqlite(rest: str) -> Store:
-    if not rest.startswith("///") or rest == "///" or "?" in rest:
+def _sqlite(url: str) -> Store:
+    path = url.removeprefix("sqlite:///")
+    if path in ("", url) or "?" in path:
         raise ConfigError(
-            f"'{SETTING}' is 'sqlite:{rest}'; it takes a file, such as 'sqlite:////var/lib/shop/sessionwatch.db', "
+            f"'{SETTING}' is {url!r}; it takes a file, such as 'sqlite:////var/lib/shop/sessionwatch.db', "
             "with four slashes for an absolute path, and no options."
         )
-    return SQLiteStore(os.path.abspath(rest[3:]))
+    return SQLiteStore(os.path.abspath(path))
 
 
-_KINDS: dict[str, t.Callable[[str], Store]] = {"memory": _memory, "sqlite": _sqlite}
+def _redis(url: str) -> Store:
+    try:
+        from .redis import RedisStore
+    except ImportError:
+        raise ConfigError(
+            f"'{SETTING}' takes the package redis for this. Install it with: pip install 'flask-sessionwatch[redis]'"
+        ) from None
+    try:
+        return RedisStore(url)
+    except (ValueError, TypeError):
+        # The message of the error may have the password in it.
+        raise ConfigError(
+            f"'{SETTING}' is no URL of a server; it takes 'redis://host:port/database', or 'rediss://' with TLS. A password "
+            "goes before the host, as in 'redis://:password@host', with special characters written as %40 and the like."
+        ) from None
+
+
+_KINDS: dict[str, t.Callable[[str], Store]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+}
