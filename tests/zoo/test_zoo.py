@@ -1,12 +1,13 @@
 """The bug zoo: every real bug is told, at its line; every healthy twin is passed over in silence.
 
 Whether a kind of bug must be told is not kept in a list here: it must as soon as the package has a rule of that name.
-Each case runs in a process and with a database of its own, a few at a time, in the order in which pytest asks for them.
+Each case runs in a process and with a database of its own.
 """
 
-import concurrent.futures
 import dataclasses
-import os
+import json
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 
 from flask_sessionwatch import DEFAULT_RULES
 from tests.conftest import Servers
+from tests.zoo import nursery
 from tests.zoo import run as zoo
 
-CASES = Path(__file__).parent / "cases"
+ROOT = Path(__file__).parents[2]
+CASES = ROOT / "tests" / "zoo" / "cases"
 BUILT = {rule.name for rule in DEFAULT_RULES}
 # A leaked Session and its connection are one bug with three names, as in run.py's own score.
 ONE_BUG = zoo.SAME["leaked-connection"]
@@ -40,23 +43,27 @@ class Run:
     def id(self) -> str:
         return f"{self.case}-{self.database}"
 
-    def start(self, servers: Servers) -> dict[str, t.Any]:
-        if self.database == "sqlite":
-            return self._start("sqlite")
-        server = servers.get(self.database)
-        url = server.create()
-        try:
-            return self._start(url)
-        finally:
-            server.drop(url)
 
-    def _start(self, db: str) -> dict[str, t.Any]:
-        path = CASES / self.case / self.module
-        try:
-            return zoo.run(path, db)
-        except OSError:
-            # Once in some hundred times a machine under load cannot start a process: nothing was tested then.
-            return zoo.run(path, db)
+class Nursery:
+    """Where cases run, one after the other.
+
+    :param output: a file for what a case says.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self._process = process
+        self._output = output
+
+    def run(self, path: Path, url: str) -> dict[str, t.Any]:
+        """Run a module on an empty database, and return what it told and what was told of it."""
+        self._output.unlink(missing_ok=True)
+        request = json.dumps([str(path), url, str(self._output)])
+        print(request, file=self._process.stdin, flush=True)
+        assert t.cast(t.IO[str], self._process.stdout).readline(), "the nursery is gone"
+        said = self._output.read_text()
+        told = [line for line in said.splitlines() if line.startswith('{"expect"')]
+        assert told, f"no answer in {nursery.SECONDS} s, or this: {said.strip()[-400:]}"
+        return t.cast("dict[str, t.Any]", json.loads(told[-1]))
 
 
 def all_runs(module: str) -> list[t.Any]:
@@ -66,32 +73,22 @@ def all_runs(module: str) -> list[t.Any]:
     return [pytest.param(run, id=run.id) for run in possible]
 
 
-class Results:
-    """What the selected runs tell; all are under way as soon as the first one is asked for."""
-
-    def __init__(self, runs: t.Iterable[Run], servers: Servers, pool: concurrent.futures.Executor) -> None:
-        runs = list(runs)
-        for database in {run.database for run in runs}:
-            servers.find(database)  # here, once, rather than in several threads
-        self._futures = {run: pool.submit(run.start, servers) for run in runs}
-
-    def __getitem__(self, run: Run) -> dict[str, t.Any]:
-        result = self._futures[run].result()
-        assert "error" not in result, result["error"]
-        return result
-
-
 @pytest.fixture(scope="session")
-def results(request: pytest.FixtureRequest, servers: Servers) -> t.Iterator[Results]:
-    selected = [
-        item.callspec.params.get("run") for item in request.session.items if hasattr(item, "callspec")
-    ]
-    runs = [run for run in selected if isinstance(run, Run)]
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4))
-    try:
-        yield Results(runs, servers, pool)
-    finally:
-        pool.shutdown(cancel_futures=True)
+def cases(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Nursery]:
+    """A place for cases to run."""
+    command = [sys.executable, "-m", nursery.__name__]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        yield Nursery(process, tmp_path_factory.mktemp("zoo") / "output")
+
+
+@pytest.fixture
+def result(run: Run, servers: Servers, cases: Nursery) -> t.Iterator[dict[str, t.Any]]:
+    """What the run tells."""
+    server = servers.get(run.database)
+    url = server.create()
+    yield cases.run(CASES / run.case / run.module, url)
+    server.drop(url)
 
 
 def heard(result: dict[str, t.Any]) -> list[dict[str, t.Any]]:
@@ -103,16 +100,15 @@ def told(findings: t.Iterable[dict[str, t.Any]]) -> str:
 
 
 @pytest.mark.parametrize("run", all_runs("healthy.py"))
-def test_healthy(run: Run, results: Results) -> None:
+def test_healthy(result: dict[str, t.Any]) -> None:
     """Healthy code is passed over in silence, whatever it looks like."""
-    findings = heard(results[run])
+    findings = heard(result)
     assert not findings, f"false alarm: {told(findings)}"
 
 
 @pytest.mark.parametrize("run", all_runs("buggy.py"))
-def test_buggy(run: Run, results: Results) -> None:
+def test_buggy(result: dict[str, t.Any]) -> None:
     """A bug is told by the rule of its kind, at its line, and nothing else is told beside it."""
-    result = results[run]
     names = zoo.SAME.get(result["expect"], {result["expect"]})
     if not names & BUILT:
         pytest.skip("no rule for this kind yet; the case ran")
