@@ -448,3 +448,4 @@ def test_ledger_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    gc.freeze()  # as before the stories

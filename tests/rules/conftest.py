@@ -12,6 +12,7 @@ from pathlib import Path
 import flask
 import flask_sqlalchemy_lite
 import prometheus_client
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
@@ -22,8 +23,11 @@ from flask_sessionwatch import Finding
 from flask_sessionwatch import Rule
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
+from flask_sessionwatch.observe import ledger
 
 TICK = 0.05
+#: Seconds in which other threads get their turn.
+TURN = 0.002
 #: Short limits, so that no test has to wait for long.
 SETTINGS: dict[str, t.Any] = {
     "SESSIONWATCH_TICK": TICK,
@@ -33,6 +37,12 @@ SETTINGS: dict[str, t.Any] = {
 }
 #: Seconds after which waiting for something is given up.
 DEADLINE = 10.0
+#: A statement that PostgreSQL answers at the end of the block of `querying`.
+LONG_QUERY = "SELECT pg_advisory_lock(1)"
+BLOCKED = """
+    SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+"""
 
 
 class Base(orm.DeclarativeBase):
@@ -65,6 +75,28 @@ def _errors() -> int:
     return process.ledger.internal_errors + process._extension_errors
 
 
+class Clock:
+    """The watcher's clock, which can be put forward: no test waits for what is only told after a while."""
+
+    def __init__(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+        self._clock = ledger.clock
+        self._ahead = 0.0
+        for name, module in sys.modules.copy().items():
+            if name.startswith("flask_sessionwatch.") and getattr(module, "clock", None) is self._clock:
+                self._patch.setattr(module, "clock", self)
+
+    def __call__(self) -> float:
+        return self._clock() + self._ahead
+
+    def put_forward(self, seconds: float) -> None:
+        self._ahead += seconds
+
+    def close(self) -> None:
+        """Give back the clock that was there before."""
+        self._patch.undo()
+
+
 class World:
     """A watched application with a database of its own.
 
@@ -73,6 +105,7 @@ class World:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.clock = Clock()
         self.app = flask.Flask(__name__)
         self.app.config.update(SETTINGS)
         self.registry = prometheus_client.CollectorRegistry()
@@ -147,6 +180,7 @@ class World:
             gc.collect()
         for engine in self._engines:
             engine.dispose()
+        self.clock.close()
         assert errors == 0, "the watcher stumbled over itself"
 
     # Driving
@@ -202,13 +236,14 @@ class World:
         """Let several ticks pass, each long enough for a suspicion to be confirmed."""
         for _ in range(number):
             self.watch.tick()
-            time.sleep(TICK)
+            self.clock.put_forward(TICK)
+            time.sleep(TURN)
         self.watch.tick()
 
     def tick_after(self, seconds: float) -> None:
         """Judge as if *seconds* had passed."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("flask_sessionwatch.rules.base.clock", lambda: time.monotonic() + seconds)
+            patch.setattr("flask_sessionwatch.rules.base.clock", lambda: self.clock() + seconds)
             self.watch.tick()
 
     def metric(self, name: str, **labels: str) -> float:
@@ -256,6 +291,21 @@ def in_thread(work: t.Callable[[], object]) -> None:
     thread.join()
     for error in errors:
         raise error
+
+
+@contextlib.contextmanager
+def querying(world: World, work: t.Callable[[], object]) -> t.Iterator[None]:
+    """Have a thread do *work*, whose LONG_QUERY takes as long as the block lasts."""
+    url = sa.make_url(world.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    thread = threading.Thread(target=work)
+    try:
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(LONG_QUERY)
+            thread.start()
+            until(lambda: other.execute(BLOCKED).fetchone() is not None)
+            yield
+    finally:
+        thread.join()
 
 
 @contextlib.contextmanager

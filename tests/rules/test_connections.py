@@ -772,7 +772,7 @@ def test_short_checkout(world: World) -> None:
 
 def test_leaked_is_not_long(world: World) -> None:
     """SW103: a connection that is told as leaked is not told again for being held long."""
-    world.configure(long_checkout=0.05)
+    world.configure(long_checkout=10.0)
 
     @world.view()
     def view() -> str:
@@ -780,6 +780,7 @@ def test_leaked_is_not_long(world: World) -> None:
         return "ok"
 
     world.open()
+    world.clock.put_forward(60.0)
     world.ticks()
     world.only("SW101")
 

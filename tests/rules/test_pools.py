@@ -5,7 +5,6 @@ import gc
 import itertools
 import sys
 import threading
-import time
 import typing as t
 from pathlib import Path
 
@@ -21,11 +20,13 @@ from flask_sessionwatch.observe.ledger import ENGINES_KEPT
 from flask_sessionwatch.observe.pools import stuck_engines
 from flask_sessionwatch.rules.pools import PoolNearLimit
 from flask_sessionwatch.rules.pools import PoolStuck
+from tests.rules.conftest import LONG_QUERY
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
 from tests.rules.conftest import in_thread
 from tests.rules.conftest import line
+from tests.rules.conftest import querying
 from tests.rules.conftest import until
 
 DRY: dict[str, t.Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.05}
@@ -378,7 +379,7 @@ def test_stuck_for_readiness(world: World) -> None:
     with waiting(engine):
         assert stuck_engines(ledger, 1.0) == []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("flask_sessionwatch.observe.pools.clock", lambda: time.monotonic() + 2.5)
+            patch.setattr("flask_sessionwatch.observe.pools.clock", lambda: world.clock() + 2.5)
             (stuck,) = stuck_engines(ledger, 1.0)
             assert stuck.pool is engine.pool
         world.give_back()
@@ -410,7 +411,7 @@ def test_pool_that_moves(world: World) -> None:
     world.keep(engine.connect())
     with waiting(engine):
         held = [each for each in extension._process.ledger.checkouts if each.engine.pool is engine.pool]
-        held[-1].began_at = time.monotonic() + 1.0
+        held[-1].began_at = world.clock() + 1.0
         world.tick_after(1.5)
         assert world.told("SW603") == []
         world.give_back()
@@ -422,17 +423,14 @@ def test_stuck_in_a_statement(postgresql_world: World) -> None:
 
     def work() -> None:
         with engine.connect() as connection:
-            connection.execute(sa.text("SELECT pg_sleep(1)"))
+            connection.execute(sa.text(LONG_QUERY))
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    until(lambda: any(each.statements for each in extension._process.ledger.checkouts))
-    with waiting(engine):
+    with contextlib.ExitStack() as stack, querying(postgresql_world, work):
+        stack.enter_context(waiting(engine))
         postgresql_world.tick_after(5.0)
         assert postgresql_world.told("SW603") == []
         postgresql_world.tick_after(15.0)
         assert len(postgresql_world.told("SW603")) == 1
-        thread.join()
 
 
 # SW604

@@ -14,11 +14,13 @@ from flask_sessionwatch.observe.stack import shortened
 from flask_sessionwatch.rules.transactions import IdleInTransaction
 from flask_sessionwatch.rules.transactions import LockHeld
 from flask_sessionwatch.rules.transactions import LongTransaction
+from tests.rules.conftest import LONG_QUERY
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
 from tests.rules.conftest import line
 from tests.rules.conftest import one_item
+from tests.rules.conftest import querying
 from tests.rules.conftest import until
 
 # SW202 idle-in-transaction
@@ -26,13 +28,14 @@ from tests.rules.conftest import until
 
 def idle_view(world: World, work: t.Callable[[t.Any], object], engine: sa.Engine | None = None) -> None:
     """Give *world* a view that does *work* with a connection and then sleeps through many limits."""
-    world.configure(idle_in_transaction=0.05)
+    world.configure(idle_in_transaction=10.0)
 
     @world.view()
     def view() -> str:
         with (engine or world.engine).connect() as connection:
             work(connection)
-            world.ticks(6)
+            world.clock.put_forward(60.0)
+            world.ticks()
         return "ok"
 
 
@@ -123,16 +126,18 @@ def test_idle_without_a_statement(world: World) -> None:
 
 def test_long_query(postgresql_world: World) -> None:
     """SW202: a statement that runs for long is not idle, not even when it has just ended."""
-    postgresql_world.configure(idle_in_transaction=0.15)
+    postgresql_world.configure(idle_in_transaction=10.0)
 
     @postgresql_world.view()
     def view() -> str:
         with orm.Session(postgresql_world.engine) as session:
-            session.execute(sa.text("SELECT pg_sleep(0.8)"))
+            session.execute(sa.text(LONG_QUERY))
             postgresql_world.watch.tick()
         return "ok"
 
-    postgresql_world.open()
+    with querying(postgresql_world, postgresql_world.open):
+        postgresql_world.clock.put_forward(60.0)
+        postgresql_world.ticks()
     assert postgresql_world.told("SW202") == []
 
 
@@ -156,7 +161,7 @@ def test_idle_between_two_chunks(any_world: World) -> None:
 
 def test_leaked_is_not_idle(world: World) -> None:
     """SW202: a session that is told as leaked is not told again for being idle."""
-    world.configure(idle_in_transaction=0.02)
+    world.configure(idle_in_transaction=10.0)
 
     @world.view()
     def view() -> str:
@@ -164,6 +169,7 @@ def test_leaked_is_not_idle(world: World) -> None:
         return "ok"
 
     world.open()
+    world.clock.put_forward(60.0)
     world.ticks()
     world.only("SW201")
 
@@ -208,7 +214,7 @@ def test_idle_level_is_raised(world: World) -> None:
 
 def test_lock(every_world: World) -> None:
     """SW203: a session that sleeps after a flush is told in place of SW202, at the line that wrote."""
-    every_world.configure(idle_in_transaction=0.05)
+    every_world.configure(idle_in_transaction=10.0)
     seen: list[Finding] = []
 
     @every_world.view()
@@ -217,6 +223,7 @@ def test_lock(every_world: World) -> None:
             item = one_item(session)
             item.hits = 1
             session.flush()  # WROTE
+            every_world.clock.put_forward(60.0)
             seen.append(every_world.wait_for("SW203", "error"))
             session.commit()
         return "ok"
@@ -314,14 +321,15 @@ def test_lock_in_autocommit(every_world: World) -> None:
 
 def test_commit_before_the_slow_call(every_world: World) -> None:
     """SW203: who commits before slow work holds neither lock nor transaction."""
-    every_world.configure(idle_in_transaction=0.05)
+    every_world.configure(idle_in_transaction=10.0)
 
     @every_world.view()
     def view() -> str:
         with orm.Session(every_world.engine) as session:
             session.execute(sa.update(Item).values(hits=1))
             session.commit()
-            every_world.ticks(6)
+            every_world.clock.put_forward(60.0)
+            every_world.ticks()
         return "ok"
 
     every_world.open()
