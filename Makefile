@@ -6,6 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# Every process runs one test at a time, with databases of its own (ARGS="-n0": one after the other in a single process).
+PYTEST := -m pytest --numprocesses auto --dist loadgroup
+
 # npm's scripts look for node on PATH, and that may be the one in the virtual environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix dashboard
 
@@ -22,7 +25,7 @@ demo: $(VENV)/.installed dashboard ## a shop that leaks, watched: open the dashb
 
 .PHONY: test
 test: $(VENV)/.installed dashboard postgresql redis-server ## every test, on every database that can be had (ARGS="-k pool")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 .PHONY: test-dashboard
 test-dashboard: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## the dashboard's own tests
@@ -30,11 +33,11 @@ test-dashboard: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## 
 
 .PHONY: test-min
 test-min: .venv-min/.installed postgresql redis-server ## the tests on the oldest supported neighbours
-	.venv-min/bin/python -m pytest $(ARGS)
+	.venv-min/bin/python $(PYTEST) $(ARGS)
 
 .PHONY: test-sqlalchemy20
 test-sqlalchemy20: .venv-sa20/.installed postgresql redis-server ## the tests on SQLAlchemy 2.0
-	.venv-sa20/bin/python -m pytest $(ARGS)
+	.venv-sa20/bin/python $(PYTEST) $(ARGS)
 
 .PHONY: budget
 budget: $(VENV)/.installed ## fail when a request costs more instructions than it may; takes valgrind (ARGS="--cases one")

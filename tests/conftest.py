@@ -1,6 +1,7 @@
 """Databases for every test that asks for one."""
 
 import contextlib
+import gc
 import os
 import typing as t
 from pathlib import Path
@@ -9,6 +10,19 @@ import pytest
 import sqlalchemy as sa
 
 from tests import databases
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are processors: tests wait for servers as much as they compute."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let every garbage collection to come pass over what was imported and collected before the first test."""
+    gc.collect()
+    gc.freeze()
 
 
 class Servers:

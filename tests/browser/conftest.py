@@ -25,13 +25,13 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dashboard() -> t.Iterator[str]:
     """The address of the dashboard of a shop that has customers."""
     if not (application.STATIC / "index.html").is_file():
         missing("the dashboard was not built; 'make dashboard' builds it")
     process = subprocess.Popen(
-        [sys.executable, str(DEMO), "--seconds", "100"],
+        [sys.executable, str(DEMO), "--seconds", "600"],
         env={**os.environ, "SESSIONWATCH_TOKEN": TOKEN},
         stdout=subprocess.PIPE,
         text=True,
