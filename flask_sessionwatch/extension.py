@@ -32,6 +32,7 @@ from .rules import DEFAULT_RULES
 from .rules import Rule
 from .settings import ConfigError
 from .settings import Settings
+from .store import open_store
 from .watched import Watched
 from .web import Mount
 from .web import create_web
@@ -83,6 +84,7 @@ class SessionWatch:
             )
         settings = Settings.load(app.config)
         _check_rule_names(settings, self._rules)
+        _check_store(settings)
         known = self._baseline_of(settings)
         app.extensions[KEY] = self
         # Not as an entry point: that would import the package in applications that do not use it.
@@ -95,7 +97,10 @@ class SessionWatch:
             return
         _process.add(watched)
         _process.scopes.judges[app] = watched
-        pages = Mount(create_web(app, watched, _process), settings.url_prefix)
+        pages = Mount(
+            create_web(app, watched, _process, lambda: _process.picture(watched)),
+            settings.url_prefix,
+        )
         hook_in(app, pages, settings.url_prefix, _process.scopes, watched)
 
     def _watched_of(self, app: flask.Flask | None, settings: Settings, known: Baseline) -> Watched:
@@ -184,10 +189,16 @@ class SessionWatch:
     def _watch_process(self) -> None:
         """Watch plain SQLAlchemy, with the settings of the environment."""
         settings = Settings.load({})
+        _check_store(settings)
         watched = self._watched_of(None, settings, self._baseline_of(settings))
         self._watched.append(watched)
         if settings.enabled:
             _process.add(watched)
+
+
+def _check_store(settings: Settings) -> None:
+    if settings.store is not None and settings.enabled:
+        open_store(settings.store)
 
 
 def _checked_rules(rules: Sequence[Rule]) -> tuple[Rule, ...]:

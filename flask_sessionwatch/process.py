@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import threading
 import typing as t
@@ -13,6 +15,7 @@ from types import CodeType
 import flask
 
 from .finding import Finding
+from .member import Member
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
 from .observe.ledger import Transaction
@@ -26,9 +29,16 @@ from .observe.setup import Setup
 from .observe.setup import open_connections
 from .observe.stack import Stacks
 from .observe.startup import startup
+from .report.account import Account
+from .report.dispatcher import Dispatcher
 from .report.logs import logger
 from .report.metrics import CollectorRegistry
 from .report.metrics import Metrics
+from .store.default import default_store
+from .store.opening import MEMORY
+from .store.opening import open_store
+from .store.picture import Picture
+from .store.publisher import Publisher
 from .watchdog import Watchdog
 from .watched import Watched
 
@@ -47,11 +57,19 @@ class Process:
         self.scopes.wake = self._wake
         self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
         self._metrics: dict[CollectorRegistry, Metrics] = {}
+        self.account = Account(self.ledger)
+        #: This process as a member of those that share a store, by what tells stores apart.
+        self._members: dict[object, Member] = {}
         self._tick_lock = threading.RLock()
         self._told_deaf = False
         #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
         self._extension_errors = 0
-        os.register_at_fork(after_in_child=self._after_fork)
+        os.register_at_fork(
+            before=lambda: self._each_publisher(Publisher.before_fork),
+            after_in_parent=lambda: self._each_publisher(Publisher.after_fork_in_parent),
+            after_in_child=self._after_fork,
+        )
+        atexit.register(self._part)
         self.recorder.on_fork = self._after_unheard_fork
         self.recorder.notice.hurry = self._hurry
 
@@ -87,6 +105,7 @@ class Process:
 
     def remove(self, watched: Watched) -> None:
         """Stop watching an application; the last one detaches the recorder and stops the thread."""
+        self._leave_stores(but=watched)
         self._watched.discard(watched)
         if not self.watched:
             self.recorder.detach()
@@ -118,6 +137,7 @@ class Process:
             closed = self._review()
             told = [finding for each in self.watched for finding in each.tick(incidents, asked=asked)]
             self.count(closed)
+            self._publish()
             self._check_hearing()
             return told
 
@@ -137,6 +157,10 @@ class Process:
         self._drop_metrics()
         closed = [*closed, *self._review()]
         self.ledger.recent.extend(each for each in closed if isinstance(each, Transaction))
+        try:
+            self.account.take(closed)
+        except Exception:
+            self.extension_failed("the totals")
         for registry, metrics in self._metrics.copy().items():
             dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
             errors = self.ledger.internal_errors + self._extension_errors
@@ -150,6 +174,70 @@ class Process:
                 unused = self._metrics.pop(registry, None)
                 if unused is not None:
                     unused.unregister()
+
+    def member(self, watched: Watched) -> Member:
+        """Return this process as a member of those that share the store of *watched*."""
+        key = _store_key(watched)
+        if key is None:
+            return Member(self.ledger, self.account, lambda: [watched.dispatcher], None)
+        member = self._members.get(key)
+        return self._members.setdefault(key, self._new_member(watched, key)) if member is None else member
+
+    def picture(self, watched: Watched) -> Picture:
+        """Return what the pages of *watched* show."""
+        if not self.scopes.awake:
+            self._wake()  # whoever is asked is to be seen by the others as well
+        return self.member(watched).picture()
+
+    def _new_member(self, watched: Watched, key: object) -> Member:
+        def dispatchers() -> list[Dispatcher]:
+            return [each.dispatcher for each in self.watched if _store_key(each) == key]
+
+        def dropped(number: int) -> None:
+            for each in dispatchers()[:1]:
+                each.dropped += number
+
+        url, instance_path = watched.store, watched.instance_path
+        make = (
+            functools.partial(default_store, instance_path)
+            if url is None
+            else functools.partial(open_store, url)
+        )
+        return Member(self.ledger, self.account, dispatchers, Publisher(make, dropped))
+
+    def _publish(self) -> None:
+        """Hand over to the stores what is news."""
+        try:
+            watched = self.watched
+            self.account.look(each.dispatcher for each in watched)
+            for each in watched:
+                self.member(each).publish(self._interval())
+        except Exception:
+            self.extension_failed("the publication")
+        self._leave_stores()
+
+    def _leave_stores(self, but: Watched | None = None) -> None:
+        """Say good-bye to the stores that no application uses any more."""
+        used = {_store_key(each) for each in self.watched if each is not but}
+        for key in self._members.keys() - used:
+            self._part_from(self._members.pop(key, None))
+
+    def _part(self) -> None:
+        """Publish what is news still, at the end of the process."""
+        for member in list(self._members.values()):
+            self._part_from(member)
+
+    def _part_from(self, member: Member | None) -> None:
+        try:
+            if member is not None:
+                member.leave()
+        except Exception:
+            self.extension_failed("the last publication")
+
+    def _each_publisher(self, call: t.Callable[[Publisher], None]) -> None:
+        for member in list(self._members.values()):
+            if member.publisher is not None:
+                call(member.publisher)
 
     def _check_hearing(self) -> None:
         if self.recorder.is_deaf and not self._told_deaf:
@@ -214,6 +302,9 @@ class Process:
         self.scopes.awake = False
         for metrics in list(self._metrics.values()):
             metrics.after_fork()
+        self.account.forget()
+        for member in list(self._members.values()):
+            member.after_fork()
         for watched in self.watched:
             watched.after_fork(inherited)
 
@@ -229,6 +320,14 @@ class Process:
         begun = () if scope is None else scope.transactions.copy()
         self._after_fork()
         self.ledger.transactions.update({each.session_id: each for each in begun})
+
+
+def _store_key(watched: Watched) -> object:
+    """Return what applications have in common that share a store; None for one that shares none."""
+    url = watched.store
+    if url == MEMORY:
+        return None
+    return (watched.instance_path,) if url is None else url
 
 
 def _hooks() -> dict[CodeType, str]:

@@ -44,7 +44,8 @@ class Settings:
     :param ignore: rules not to tell: ``"SW103"``, ``"SW103:jobs/*"`` or ``"commit-storm@POST /import"``.
     :param baseline: a file of known findings, which are kept but not told.
     :param raise_: names or codes of rules that raise when a scope ends, for tests.
-    :param store: where findings are kept; ``memory:`` is the memory of this process.
+    :param store: where workers publish what they know: ``memory:``, ``sqlite:///path`` or ``redis://host``; None is an SQLite
+        file in the instance folder, or ``memory:`` in tests.
     :param url_prefix: where the dashboard, the API and ``/metrics`` are mounted.
     :param token: who may see them; None lets in only loopback, and only in debug or testing.
     :param log_format: ``text`` or ``json``.
@@ -63,7 +64,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     baseline: str | None = None
     raise_: tuple[str, ...] = ()
-    store: str = "memory:"
+    store: str | None = field(default=None, repr=False)
     url_prefix: str = "/_sessionwatch"
     token: str | None = field(default=None, repr=False)
     log_format: str = field(default="text", metadata={"choices": ("text", "json")})
@@ -141,7 +142,7 @@ def _checked(key: str, name: str, value: t.Any) -> t.Any:
     elif value is None and _FIELDS[name].default is None:
         return None
     elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        shown = f"of type {type(value).__name__}" if name == "token" else repr(value)
+        shown = repr(value) if _FIELDS[name].repr else f"of type {type(value).__name__}"
         raise ConfigError(f"'{key}' is {shown}; it takes a value of type {kind.__name__}.")
     _check_bounds(key, value, _FIELDS[name].metadata)
     return _CHECKS[name](key, value) if name in _CHECKS else value
@@ -194,12 +195,8 @@ def _check_url_prefix(key: str, value: str) -> str:
     return prefix
 
 
-def _check_store(key: str, value: str) -> str:
-    if value != "memory:":
-        # The rest of a URL may hold a password.
-        kind = value.partition("://")[0]
-        raise ConfigError(f"'{key}' is {kind!r}; this version keeps its findings in 'memory:' only.")
-    return value
+def _check_store(key: str, value: str) -> str | None:
+    return value or None  # what it names is checked by those who know stores
 
 
 def _check_baseline(key: str, value: str) -> str | None:

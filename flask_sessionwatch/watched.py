@@ -70,10 +70,22 @@ class Watched:
         self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error, known)
         self._allowed = allowed
         self._started = False
+        self.instance_path = "" if app is None else app.instance_path
         self._app_ref = weakref.ref(app) if app is not None else _nobody
         # The receivers themselves, so that asking costs a look and no call.
         judges_all = any(rule.every_scope for rule in self.rules)
         self.ears: Mapping[t.Any, t.Any] = {"a rule": True} if judges_all else scope_ended.receivers
+
+    @functools.cached_property
+    def store(self) -> str | None:
+        """The URL of its store, "memory:" for none, or None for the file in its instance folder.
+
+        Asked for late: an application may be put into testing after it was watched.
+        """
+        if self.settings.store is not None:
+            return self.settings.store
+        app = self._app_ref()
+        return "memory:" if app is None or app.testing else None
 
     @property
     def is_gone(self) -> bool:

@@ -11,6 +11,9 @@ import sqlalchemy as sa
 
 from tests import databases
 
+# What a test watches is nobody else's to see, and leaves no file behind. Programs that are started inherit it.
+os.environ.setdefault("SESSIONWATCH_STORE", "memory:")
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:

@@ -25,7 +25,7 @@ DEFAULTS = {
     "IGNORE": (),
     "BASELINE": None,
     "RAISE": (),
-    "STORE": "memory:",
+    "STORE": None,
     "URL_PREFIX": "/_sessionwatch",
     "TOKEN": None,
     "LOG_FORMAT": "text",
@@ -34,7 +34,7 @@ DEFAULTS = {
 SECONDS = ["TICK", "LONG_CHECKOUT", "LONG_TRANSACTION", "IDLE_IN_TRANSACTION"]
 WHOLE_NUMBERS = ["MAX_COMMITS", "MAX_CHECKOUTS", "MAX_IDENTITY_MAP", "STACK_DEPTH"]
 LISTS = ["APP_PATHS", "IGNORE", "RAISE"]
-TEXTS = ["STORE", "URL_PREFIX", "LOG_FORMAT"]
+TEXTS = ["URL_PREFIX", "LOG_FORMAT"]
 
 
 def load(config: dict[str, t.Any] | None = None, environ: dict[str, str] | None = None) -> Settings:
@@ -406,13 +406,28 @@ def test_wrong_token_is_not_repeated() -> None:
     assert "swordfish" not in error_of({"TOKEN": b"swordfish-1234"})
 
 
-@pytest.mark.parametrize("value", ["", "sqlite:////tmp/x", "memory", "mysql://user:hidden@host/db"])
-def test_unknown_store(value: str) -> None:
-    """A store that there is not is an error that names one there is, and never a password."""
-    error = error_of({"STORE": value})
-    assert "'SESSIONWATCH_STORE' is " in error
-    assert "'memory:'" in error
-    assert "hidden" not in error
+@pytest.mark.parametrize(
+    "store", ["memory", "mysql://user:hidden@host/db", "redis://:hidden@host:port", "/var/lib/x"]
+)
+def test_unknown_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that there is not is an error at start that names the setting, and never a password."""
+    app = flask.Flask("watched")
+    app.config["SESSIONWATCH_STORE"] = store
+    monkeypatch.delenv("SESSIONWATCH_STORE")
+    with pytest.raises(ConfigError, match="'SESSIONWATCH_STORE'") as caught:
+        SessionWatch(app)
+    assert "hidden" not in str(caught.value)
+
+
+def test_store_is_not_shown() -> None:
+    """The URL of a store may have a password in it, and is not in what settings look like."""
+    assert "hidden" not in repr(load({"STORE": "redis://:hidden@host"}))
+    assert "hidden" not in error_of({"STORE": b"redis://:hidden@host"})
+
+
+def test_empty_store_is_the_default() -> None:
+    """Empty in the environment, it is as if it was not set."""
+    assert load(environ={"STORE": ""}).store is None
 
 
 # The rules that settings name

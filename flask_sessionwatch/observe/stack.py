@@ -180,6 +180,10 @@ class Stacks:
         """Return the innermost call of the application in a captured *stack*."""
         return next((call for call in stack if self.is_application(call[0].co_filename)), None)
 
+    def application_calls(self, stack: Stack) -> Stack:
+        """Return the calls of *stack* that are the application's, innermost first."""
+        return tuple(call for call in stack if self.is_application(call[0].co_filename))
+
     def hook(self, stack: Stack) -> str | None:
         """Return the kind of hook that *stack* runs in, such as "after_request"; None for a view's own work."""
         return next((self._hooks[code] for code, _ in stack if code in self._hooks), None)

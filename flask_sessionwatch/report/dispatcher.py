@@ -98,6 +98,12 @@ class Dispatcher:
         with self._lock:
             return list(self._findings.values())
 
+    @property
+    def by_fingerprint(self) -> dict[str, Finding]:
+        """Every finding of this process by its fingerprint."""
+        with self._lock:
+            return self._findings.copy()
+
     def has_found(self, code: str) -> bool:
         """Whether there is a finding of the rule *code*, told or known."""
         return any(finding.code == code for finding in self.findings)

@@ -7,6 +7,12 @@ from collections.abc import Mapping
 
 Column: t.TypeAlias = "list[float | None]"
 
+#: The histories a process keeps: of the last quarter of an hour, finely, and of the last hours.
+RECENT = "recent"
+LONG = "long"
+#: Seconds between two points of each, and how many points it has.
+SERIES = {RECENT: (10, 90), LONG: (60, 360)}
+
 
 class History:
     """Points at a fixed distance; of a time in which nobody looked there is none.

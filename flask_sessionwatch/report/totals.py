@@ -6,12 +6,14 @@ Like the metrics, it is counted from closed records by the watchdog; nothing her
 from __future__ import annotations
 
 import bisect
+import threading
 import typing as t
 from collections.abc import Iterable
 
 from ..observe.ledger import Checkout
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
+from ..observe.ledger import clock
 from ..observe.stack import Call
 from ..observe.stack import Stacks
 from ..observe.stack import site_of
@@ -68,6 +70,7 @@ class Totals:
 
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
+        self._lock = threading.Lock()
         self.scopes: dict[tuple[str, str], ScopeTotal] = {}
         self.sites: dict[tuple[str, Call], SiteTotal] = {}
         #: How many scopes have ended.
@@ -75,14 +78,18 @@ class Totals:
 
     def take(self, closed: Iterable[t.Any]) -> None:
         """Count records that have ended."""
-        for record in closed:
-            if isinstance(record, Scope):
-                self._take_scope(record)
-            elif isinstance(record, Checkout):
-                self._take_checkout(record)
-            elif isinstance(record, Transaction) and record.scope is not None:
-                total = self._total(record.scope)
-                self._put(record.scope, total._replace(sessions=total.sessions + 1))
+        with self._lock:
+            for record in closed:
+                self._take(record)
+
+    def _take(self, record: t.Any) -> None:
+        if isinstance(record, Scope):
+            self._take_scope(record)
+        elif isinstance(record, Checkout):
+            self._take_checkout(record)
+        elif isinstance(record, Transaction) and record.scope is not None:
+            total = self._total(record.scope)
+            self._put(record.scope, total._replace(sessions=total.sessions + 1))
 
     def _take_scope(self, scope: Scope) -> None:
         self.ended += 1
@@ -105,11 +112,14 @@ class Totals:
             total = self._total(checkout.scope)
             changed = total._replace(held=total.held + held, waited=total.waited + checkout.waited)
             self._put(checkout.scope, changed)
+        self._add_site(self.sites, checkout, held)
+        self._make_room()
+
+    def _add_site(self, sites: dict[tuple[str, Call], SiteTotal], checkout: Checkout, held: float) -> None:
         call = self._stacks.first_application_call(checkout.stack)
         if call is not None:
-            before = self.sites.get((checkout.engine.name, call), SiteTotal(0.0, 0))
-            self.sites[checkout.engine.name, call] = SiteTotal(before.held + held, before.checkouts + 1)
-            self._make_room()
+            before = sites.get((checkout.engine.name, call), SiteTotal(0.0, 0))
+            sites[checkout.engine.name, call] = SiteTotal(before.held + held, before.checkouts + 1)
 
     def _total(self, scope: Scope) -> ScopeTotal:
         total = self.scopes.get(self._key(scope))
@@ -128,26 +138,34 @@ class Totals:
             for each in by_use[: SITES_KEPT // 2]:
                 del self.sites[each]
 
-    def as_json(self) -> dict[str, t.Any]:
-        """Return it as plain data: lists in the order of the fields, since there may be many."""
+    def as_json(self, live: Iterable[Checkout] = ()) -> dict[str, t.Any]:
+        """Return it as plain data: lists in the order of the fields, since there may be many.
+
+        :param live: check-outs that last still; their sites have held them until now.
+        """
+        sites = self.sites.copy()
+        now = clock()
+        for checkout in live:
+            self._add_site(sites, checkout, now - checkout.began_at)
         return {
             "scopes": [[*key, *_rounded(total)] for key, total in self.scopes.copy().items()],
-            "sites": [
-                [engine, *site_of(call), *_rounded(total)] for (engine, call), total in self._top_sites()
-            ],
+            "sites": [[engine, *site_of(call), *_rounded(total)] for (engine, call), total in _top(sites)],
         }
-
-    def _top_sites(self) -> list[tuple[tuple[str, Call], SiteTotal]]:
-        by_engine: dict[str, list[tuple[tuple[str, Call], SiteTotal]]] = {}
-        for item in sorted(self.sites.copy().items(), key=lambda item: -item[1].held):
-            by_engine.setdefault(item[0][0], []).append(item)
-        return [item for items in by_engine.values() for item in items[:SITES_TOLD]]
 
     def forget(self) -> None:
         """Begin anew, as a child process must after a fork."""
+        self._lock = threading.Lock()
         self.scopes.clear()
         self.sites.clear()
         self.ended = 0
+
+
+def _top(sites: dict[tuple[str, Call], SiteTotal]) -> list[tuple[tuple[str, Call], SiteTotal]]:
+    """Return the sites that held connections for the longest, of each engine."""
+    by_engine: dict[str, list[tuple[tuple[str, Call], SiteTotal]]] = {}
+    for item in sorted(sites.items(), key=lambda item: -item[1].held):
+        by_engine.setdefault(item[0][0], []).append(item)
+    return [item for items in by_engine.values() for item in items[:SITES_TOLD]]
 
 
 def _rounded(values: Iterable[t.Any]) -> list[t.Any]:

@@ -17,19 +17,16 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..report.history import LONG
+from ..report.history import RECENT
 from .worker import Worker as Worker
 
 Data: t.TypeAlias = dict[str, t.Any]
 
-#: The kinds of documents: what is live, what its scopes counted, and its history, finely and over a longer time.
+#: The kinds of documents: what is live, what its scopes counted, and its history.
 LIVE = "live"
 SCOPES = "scopes"
-RECENT = "recent"
-LONG = "long"
 KINDS = (LIVE, SCOPES, RECENT, LONG)
-
-#: Seconds between two points of a history, and how many points it has.
-SERIES = {RECENT: (10, 90), LONG: (60, 360)}
 
 #: Stands for all the workers that are gone for so long that nobody asks which they were.
 FOLDED = ""

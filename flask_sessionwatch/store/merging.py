@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import typing as t
 from collections.abc import Iterable
 from collections.abc import Sequence
 
+from ..report.history import Column
 from ..report.totals import COMMIT_BUCKETS
 from ..report.totals import SITES_TOLD
 from ..report.totals import VERDICTS
 from ..report.totals import ScopeTotal
 from ..report.totals import SiteTotal
 from .base import Data
-
-Column: t.TypeAlias = "list[float | None]"
 
 
 def merged_scopes(bodies: Iterable[Data]) -> list[Data]:

@@ -11,6 +11,7 @@ from .memory import MemoryStore
 from .sqlite import SQLiteStore
 
 SETTING = "SESSIONWATCH_STORE"
+MEMORY = "memory:"
 
 
 def open_store(url: str) -> Store:
@@ -32,7 +33,7 @@ CHOICES = "'memory:', 'sqlite:///path' or 'redis://host:port/database'"
 
 
 def _memory(url: str) -> Store:
-    if url != "memory:":
+    if url != MEMORY:
         raise ConfigError(
             f"'{SETTING}' is 'memory:' with something behind it; the memory of a process has no places."
         )

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from datetime import timezone
 
+from ..report.history import LONG
+from ..report.history import RECENT
+from ..report.history import SERIES
 from .base import FOLDED
 from .base import LIVE
-from .base import LONG
-from .base import RECENT
 from .base import SCOPES
-from .base import SERIES
 from .base import Data
 from .base import Published
 from .base import Report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import typing as t
 from pathlib import Path
@@ -15,16 +14,13 @@ from prometheus_client.metrics_core import Metric
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import TooManyRequests
 
-from ..finding import Finding
-from ..observe.ledger import Ledger
 from ..observe.setup import Setup
-from ..report.dispatcher import Dispatcher
 from ..report.metrics import Metrics
 from ..rules import Rule
 from ..settings import Settings
+from ..store.picture import Picture
+from .api import add_api
 from .auth import Doorkeeper
-from .live import LivePicture
-from .live import this_worker
 from .login import OPEN_TO_ALL
 from .login import add_login
 from .mount import WITHOUT_SLASH
@@ -49,9 +45,6 @@ class Source(t.Protocol):
     def rules(self) -> t.Sequence[Rule]: ...
 
     @property
-    def dispatcher(self) -> Dispatcher: ...
-
-    @property
     def registry(self) -> CollectorRegistry: ...
 
     @property
@@ -61,20 +54,20 @@ class Source(t.Protocol):
 class Counts(t.Protocol):
     """What brings the metrics up to date."""
 
-    @property
-    def ledger(self) -> Ledger: ...
-
     def count(self) -> None: ...
 
     def metrics(self, registry: CollectorRegistry) -> Metrics: ...
 
 
-def create_web(app: flask.Flask, source: Source, process: Counts) -> flask.Flask:
+def create_web(
+    app: flask.Flask, source: Source, process: Counts, picture: t.Callable[[], Picture]
+) -> flask.Flask:
     """Build the web application that shows what *source* knows.
 
     :param app: the watched application, of which only ``debug`` and ``testing`` are read.
-    :param source: settings, rules and findings of the watched application.
-    :param process: the ledger and the metrics of the process.
+    :param source: settings, rules and metrics of the watched application.
+    :param process: the metrics of the process.
+    :param picture: makes the picture of all workers for one request.
     """
     web = flask.Flask("flask_sessionwatch.web", static_folder=None)
     # FLASK_DEBUG is meant for the watched application.
@@ -85,17 +78,20 @@ def create_web(app: flask.Flask, source: Source, process: Counts) -> flask.Flask
     door = Doorkeeper(source.settings.token, app)
     # On the application and not on the blueprint, so that addresses that do not exist are closed as well.
     web.before_request(lambda: _check_access(door))
-    web.register_blueprint(_blueprint(door, source, process))
+    web.register_blueprint(_blueprint(door, source, process, picture))
     web.after_request(_harden)
     web.register_error_handler(HTTPException, _plain_error)
     return web
 
 
-def _blueprint(door: Doorkeeper, source: Source, process: Counts) -> flask.Blueprint:
+def _blueprint(
+    door: Doorkeeper, source: Source, process: Counts, picture: t.Callable[[], Picture]
+) -> flask.Blueprint:
     pages = flask.Blueprint("sessionwatch", __name__)
     _add_pages(pages)
     add_login(pages, door)
-    _add_api(pages, source, process)
+    _add_metrics(pages, source, process)
+    add_api(pages, picture, source.rules)
     return pages
 
 
@@ -131,7 +127,7 @@ def _add_pages(pages: flask.Blueprint) -> None:
         return response
 
 
-def _add_api(pages: flask.Blueprint, source: Source, process: Counts) -> None:
+def _add_metrics(pages: flask.Blueprint, source: Source, process: Counts) -> None:
     @pages.get("/metrics")
     def metrics() -> flask.typing.ResponseReturnValue:
         process.count()
@@ -144,26 +140,6 @@ def _add_api(pages: flask.Blueprint, source: Source, process: Counts) -> None:
         process.metrics(source.registry).scraped()
         source.setup.scraped = True
         return flask.Response(body, content_type=content_type)
-
-    @pages.get("/api/v1/live")
-    def live() -> flask.typing.ResponseReturnValue:
-        return flask.jsonify(LivePicture(process.ledger).as_json())
-
-    @pages.get("/api/v1/findings")
-    def findings() -> flask.typing.ResponseReturnValue:
-        found = filter(_matches, source.dispatcher.findings)
-        return flask.jsonify(findings=[_finding_as_json(finding) for finding in found])
-
-    @pages.get("/api/v1/findings/<fingerprint>")
-    def finding(fingerprint: str) -> flask.typing.ResponseReturnValue:
-        for each in source.dispatcher.findings:
-            if each.fingerprint == fingerprint:
-                return flask.jsonify(_finding_as_json(each))
-        return flask.abort(404)
-
-    @pages.get("/api/v1/rules")
-    def rules() -> flask.typing.ResponseReturnValue:
-        return flask.jsonify(rules=[_rule_as_json(rule) for rule in source.rules])
 
 
 def _registry(registry: CollectorRegistry) -> CollectorRegistry:
@@ -198,36 +174,6 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _matches(finding: Finding) -> bool:
-    """Whether *finding* passes the filters of the query: rule, code, level, scope, resolved."""
-    wanted = flask.request.args
-    values = {
-        "rule": finding.rule,
-        "code": finding.code,
-        "level": finding.level,
-        "scope": "" if finding.scope is None else finding.scope.name,
-        "resolved": str(finding.resolved).lower(),
-    }
-    return all(value == wanted[name] for name, value in values.items() if name in wanted)
-
-
-def _finding_as_json(finding: Finding) -> dict[str, t.Any]:
-    return {**finding.as_json(), "workers": [this_worker()]}
-
-
-def _rule_as_json(rule: Rule) -> dict[str, t.Any]:
-    """Return *rule* with its manual page; an option that is None follows the settings."""
-    options = {each.name: getattr(rule, each.name) for each in dataclasses.fields(rule)}
-    return {
-        "code": rule.code,
-        "rule": rule.name,
-        "level": rule.level,
-        "hint": rule.hint,
-        "page": rule.page,
-        "settings": options,
-    }
-
-
 def _harden(response: flask.Response) -> flask.Response:
     headers = response.headers
     headers["Content-Security-Policy"] = _POLICY
@@ -252,5 +198,5 @@ def _plain_error(error: HTTPException) -> flask.typing.ResponseReturnValue:
 
 
 _NOT_BUILT = """The dashboard was not built. 'make dashboard' builds it in a checkout; wheels contain it.
-The API is here: api/v1/live, api/v1/findings, api/v1/rules and metrics.
+The API is here: api/v1/live, api/v1/findings, api/v1/scopes, api/v1/series, api/v1/rules and metrics.
 """

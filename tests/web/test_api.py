@@ -23,7 +23,7 @@ WORKER = {"host", "pid"}
 SITE = {"filename", "lineno", "function"}
 FRAME = {*SITE, "application"}
 SCOPE = {"scope", "scope_kind"}
-ENGINE = {"name", "dialect", "pool", "size", "max", "used", "idle", "waiting", "oldest_age_seconds"}
+ENGINE = {*WORKER, "name", "dialect", "pool", "size", "max", "used", "idle", "waiting", "oldest_age_seconds"}
 HELD = {*SCOPE, *WORKER, "id", "site", "age_seconds", "leaked", "stack", "thread"}
 SESSION = {*HELD, "writes", "checkouts"}
 CHECKOUT = {
@@ -41,8 +41,9 @@ FINDING = {
     *SCOPE,
     *("code", "rule", "level", "message", "site", "hint", "count", "first_seen", "last_seen"),
     *("resolved", "fingerprint", "details", "stack", "verb", "workers"),
-    *("about", "known"),
+    *("about", "known", "worker_count"),
 }
+SEEN_BY = {*WORKER, "gone", "count", "first_seen", "last_seen", "resolved"}
 RULE = {"code", "rule", "level", "hint", "page", "settings"}
 HOSTILE = "</script><b onload=alert(1)>\n\r\t\x1b[31m \"\\{}'\u2028 ﷽\udcff"
 
@@ -97,7 +98,7 @@ def is_utc(stamp: str) -> bool:
 def test_live_of_an_idle_process(client: Pages) -> None:
     """With nothing open the lists are empty, and the worker names itself."""
     live = client.json("/api/v1/live")
-    assert {"now", "workers", "engines", "sessions", "checkouts"} == set(live)
+    assert {"now", "workers", "engines", "sessions", "checkouts", "omitted", "store"} == set(live)
     assert [live["sessions"], live["checkouts"]] == [[], []]
     (worker,) = live["workers"]
     assert {*WORKER, "started_at", "seen_at", "version"} == set(worker)
@@ -192,7 +193,7 @@ def test_findings(pages: Leaky) -> None:
     assert [finding[name] for name in ("code", "rule", "level")] == ["SW101", "leaked-connection", "error"]
     assert [finding["count"], finding["resolved"]] == [1, False]
     assert set(finding["site"]) == SITE
-    assert [set(worker) for worker in finding["workers"]] == [WORKER]
+    assert [set(worker) for worker in finding["workers"]] == [SEEN_BY]
     assert all(is_utc(finding[name]) for name in ("first_seen", "last_seen"))
 
 

@@ -1,10 +1,12 @@
 """What every answer carries, whatever it answers."""
 
 import typing as t
+from unittest import mock
 
 import flask
 import pytest
 
+from flask_sessionwatch import member
 from flask_sessionwatch.web import application
 from tests.web.conftest import PATHS
 from tests.web.conftest import PREFIX
@@ -94,10 +96,10 @@ def test_headers_of_a_failure(
     """An error of the pages themselves is a plain 500 that tells the reader nothing and the log everything."""
 
     class Broken:
-        def __init__(self, ledger: object) -> None:
+        def __init__(self, *args: object) -> None:
             raise ZeroDivisionError("a detail")
 
-    monkeypatch.setattr(application, "LivePicture", Broken)
+    monkeypatch.setattr(member, "LivePicture", Broken)
     monkeypatch.setenv("FLASK_DEBUG", str(int(debug)))
     answer = Pages(watch()).get("/api/v1/live")
     check(answer, 500)
@@ -136,9 +138,8 @@ def test_assets(client: Pages) -> None:
 def test_only_get_and_login(client: Pages) -> None:
     """Nothing can be changed over HTTP: only the login takes a POST."""
     app = flask.Flask(__name__)
-    app.register_blueprint(
-        application._blueprint(t.cast(t.Any, None), t.cast(t.Any, None), t.cast(t.Any, None))
-    )
+    nothing: t.Any = mock.Mock(rules=())
+    app.register_blueprint(application._blueprint(nothing, nothing, nothing, nothing))
     changing = {
         rule.rule for rule in app.url_map.iter_rules() if set(rule.methods or ()) - {"GET", "HEAD", "OPTIONS"}
     }

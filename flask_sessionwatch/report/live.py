@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import typing as t
-from datetime import datetime
-from datetime import timedelta
-from datetime import timezone
 
-from ..finding import now
 from ..observe.ledger import Checkout
 from ..observe.ledger import Ledger
 from ..observe.ledger import Scope
@@ -17,43 +11,43 @@ from ..observe.ledger import Transaction
 from ..observe.ledger import clock
 from ..observe.present import Present
 from ..observe.stack import Stack
-from ..observe.stack import Stacks
-from ..report.metrics import idle_of
-from ..report.metrics import live_pools
 from ..version import VERSION
+from .metrics import idle_of
+from .metrics import live_pools
+
+#: Frames of a stack, and sessions and check-outs, that a process tells of itself to those who only read.
+FRAMES_TOLD = 10
+ROWS_TOLD = 50
 
 
 class LivePicture:
     """Renders the ledger for one reader.
 
     :param ledger: the process's ledger.
+    :param brief: whether it is to be sent away each second: of each stack only the application's own frames, and of too many
+        sessions and check-outs those that are held for the longest.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, brief: bool = False) -> None:
         self._ledger = ledger
+        self._brief = brief
         self._present = Present(ledger.stacks)
         self._now = clock()
-        self._worker = this_worker()
 
     def as_json(self) -> dict[str, t.Any]:
-        """Return workers, engines, sessions and check-outs."""
+        """Return engines, sessions and check-outs, and how many of these were left out."""
         checkouts = sorted(self._ledger.checkouts.copy(), key=lambda each: each.began_at)
         transactions = sorted(self._ledger.transactions.copy().values(), key=lambda each: each.began_at)
+        most = ROWS_TOLD if self._brief else None
         return {
-            "now": now().isoformat(),
-            "workers": [self._this_worker()],
-            "engines": self._engines(checkouts),
-            "sessions": [self._session(each) for each in transactions],
-            "checkouts": [self._checkout(each) for each in checkouts],
-        }
-
-    def _this_worker(self) -> dict[str, t.Any]:
-        started = now() - timedelta(seconds=self._now - self._ledger.attached_at)
-        return {
-            **self._worker,
-            "started_at": _stamp(started),
-            "seen_at": now().isoformat(),
             "version": VERSION,
+            "engines": self._engines(checkouts),
+            "sessions": [self._session(each) for each in transactions[:most]],
+            "checkouts": [self._checkout(each) for each in checkouts[:most]],
+            "omitted": {
+                "sessions": len(transactions[most:]) if most else 0,
+                "checkouts": len(checkouts[most:]) if most else 0,
+            },
         }
 
     def _engines(self, checkouts: list[Checkout]) -> list[dict[str, t.Any]]:
@@ -99,7 +93,7 @@ class LivePicture:
             "server_id": checkout.pooled.server_id,
             "idle_seconds": round(self._now - checkout.used_at, 3),
             "doing": self._present.doing_with(checkout).what,
-            "now": frames(self._ledger.stacks, self._present.stack(checkout.user)),
+            "now": self._frames(self._present.stack(checkout.user)),
         }
 
     def _common(self, record: Checkout | Transaction, *, leaked: bool) -> dict[str, t.Any]:
@@ -109,22 +103,17 @@ class LivePicture:
             "site": None if site is None else site._asdict(),
             "age_seconds": self._age(record),
             "leaked": leaked,
-            **self._worker,
-            "stack": frames(self._ledger.stacks, record.stack),
+            "stack": self._frames(record.stack),
         }
+
+    def _frames(self, stack: Stack) -> list[dict[str, t.Any]]:
+        """Render a captured stack, innermost frame first."""
+        if self._brief:
+            stack = self._ledger.stacks.application_calls(stack)[:FRAMES_TOLD]
+        return [frame._asdict() for frame in self._ledger.stacks.frames(stack)]
 
     def _age(self, record: Checkout | Transaction) -> float:
         return round(self._now - record.began_at, 3)
-
-
-def this_worker() -> dict[str, t.Any]:
-    """Name this process."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
-
-
-def frames(stacks: Stacks, stack: Stack) -> list[dict[str, t.Any]]:
-    """Render a captured stack as plain data, innermost frame first."""
-    return [frame._asdict() for frame in stacks.frames(stack)]
 
 
 def _session_id(transaction: Transaction) -> str:
@@ -135,7 +124,3 @@ def _scope(scope: Scope | None) -> dict[str, str | None]:
     if scope is None:
         return {"scope": None, "scope_kind": None}
     return {"scope": scope.name, "scope_kind": scope.kind}
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat()

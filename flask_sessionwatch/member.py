@@ -1,0 +1,136 @@
+"""One process among those that share a store: what it tells of itself, and what it can show of all."""
+
+from __future__ import annotations
+
+import random
+import time
+import typing as t
+
+from .finding import Finding
+from .observe.ledger import Ledger
+from .report.account import Account
+from .report.dispatcher import Dispatcher
+from .report.history import LONG
+from .report.history import RECENT
+from .report.live import LivePicture
+from .store import Document
+from .store import Worker
+from .store.base import LIVE
+from .store.base import LIVE_SECONDS
+from .store.base import SCOPES
+from .store.base import Data
+from .store.base import Report
+from .store.picture import Picture
+from .store.publisher import Publisher
+from .store.publisher import View
+from .store.reports import Reports
+from .store.reports import body_of
+from .store.reports import sighting_of
+
+#: Seconds between two publications at least.
+PUBLISH_SECONDS = 0.9
+#: Seconds between two publications of what is no snapshot, and for which it counts.
+_PERIODS = {SCOPES: (10.0, 3600.0), RECENT: (10.0, 900.0), LONG: (60.0, 6 * 3600.0)}
+#: Seconds that the end of a process is held up at most, to publish what it found last.
+PARTING_SECONDS = 0.5
+
+
+class Member:
+    """This process among those that share a store.
+
+    :param ledger: what is live in it.
+    :param account: what it has counted.
+    :param dispatchers: answers who has its findings.
+    :param publisher: has the store; None where there is nobody to share with.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        account: Account,
+        dispatchers: t.Callable[[], list[Dispatcher]],
+        publisher: Publisher | None,
+    ) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._dispatchers = dispatchers
+        self.publisher = publisher
+        self._begin()
+
+    def _begin(self) -> None:
+        self._reports = Reports()
+        self._published_at = self._refreshed_at = float("-inf")
+        self._due = dict.fromkeys(_PERIODS, float("-inf"))
+
+    # What it knows of itself
+
+    @property
+    def worker(self) -> Worker:
+        return Worker.this()
+
+    def document(self, kind: str) -> Data:
+        """Return what it would publish, in full."""
+        return LivePicture(self._ledger).as_json() if kind == LIVE else self._account.document(kind)
+
+    def reports(self) -> list[Report]:
+        """Return all of its findings."""
+        return [Report(each, sighting_of(it), body_of(it)) for each, it in self._findings().items()]
+
+    def _findings(self) -> dict[str, Finding]:
+        return {
+            fingerprint: each
+            for one in self._dispatchers()
+            for fingerprint, each in one.by_fingerprint.items()
+        }
+
+    # What it shows and publishes
+
+    def picture(self) -> Picture:
+        """Return the picture of all workers, as far as they can be seen."""
+        return Picture(None if self.publisher is None else View(self.publisher), self)
+
+    def publish(self, tick: float) -> None:
+        """Hand over what is news.
+
+        :param tick: seconds until it will be called again.
+        """
+        now = time.monotonic()
+        if self.publisher is None or now < self._published_at + PUBLISH_SECONDS:
+            return
+        self._published_at = now
+        self._forget_what_was_lost(now)
+        lifetime = max(LIVE_SECONDS, 3 * tick)
+        documents = {LIVE: Document(LivePicture(self._ledger, brief=True).as_json(), lifetime)}
+        for kind, (period, counts_for) in _PERIODS.items():
+            if now >= self._due[kind]:
+                # Workers that were started together shall not all publish at the same moment.
+                self._due[kind] = now + period * random.uniform(0.8, 1)
+                documents[kind] = Document(self._account.document(kind), counts_for)
+        self.publisher.offer(self.worker, documents, self._reports.changed(self._findings()))
+
+    def _forget_what_was_lost(self, now: float) -> None:
+        """Publish every finding again, now that the store is back or has fewer than it was told of."""
+        publisher = t.cast(Publisher, self.publisher)
+        has_fewer = publisher.findings is not None and publisher.findings < len(self._reports)
+        if publisher.has_lost or (has_fewer and now > self._refreshed_at + 60):
+            publisher.has_lost, self._refreshed_at = False, now
+            self._reports.forget()
+            self._due = dict.fromkeys(_PERIODS, now)
+
+    def leave(self) -> None:
+        """Publish what is news still, and say good-bye."""
+        if self.publisher is None:
+            return
+        news = self._reports.changed(self._findings())
+        if news and self.publisher.problem is None:
+            self.publisher.offer(self.worker, {SCOPES: self._scopes()}, news)
+        self.publisher.stop(PARTING_SECONDS)
+
+    def _scopes(self) -> Document:
+        return Document(self._account.document(SCOPES), _PERIODS[SCOPES][1])
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self._begin()
+        if self.publisher is not None:
+            self.publisher.after_fork_in_child()
