@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 # Every process runs one test at a time, with databases of its own (ARGS="-n0": one after the other in a single process).
-PYTEST := -m pytest --numprocesses auto --dist loadgroup
+PYTEST := -m pytest --numprocesses auto
 
 # npm's scripts look for node on PATH, and that may be the one in the virtual environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix dashboard

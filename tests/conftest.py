@@ -8,14 +8,29 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import databases
 
 # What a test watches is nobody else's to see, and leaves no file behind. Programs that are started inherit it.
 os.environ.setdefault("SESSIONWATCH_STORE", "memory:")
 
+#: Files whose tests share what takes long to make: a shop and a browser; the distributions.
+TOGETHER = {"tests/browser/test_dashboard.py", "tests/test_packaging.py"}
 
-@pytest.hookimpl(optionalhook=True)
+
+class Schedule(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out tests one by one to the processes of pytest-xdist, and files that stay together as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, *_ = nodeid.partition("::")
+        return file if file in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: t.Any) -> Schedule:
+    return Schedule(config, log)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Run one process more than there are processors: tests wait for servers as much as they compute."""
     return (os.cpu_count() or 1) + 1

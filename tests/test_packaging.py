@@ -65,7 +65,6 @@ def version_of_project() -> str:
     return found[1]
 
 
-@pytest.mark.xdist_group("distributions")
 @pytest.mark.timeout(300)
 def test_wheel_is_complete(wheel_names: set[str]) -> None:
     """A wheel has the dashboard ready-made, the marker of its types, and every module."""
@@ -75,7 +74,6 @@ def test_wheel_is_complete(wheel_names: set[str]) -> None:
     assert sources <= wheel_names
 
 
-@pytest.mark.xdist_group("distributions")
 @pytest.mark.timeout(300)
 def test_wheel_is_clean(wheel_names: set[str]) -> None:
     """A wheel has nothing but the package and what is said about it."""
@@ -85,7 +83,6 @@ def test_wheel_is_clean(wheel_names: set[str]) -> None:
     }
 
 
-@pytest.mark.xdist_group("distributions")
 @pytest.mark.timeout(300)
 def test_sdist_is_buildable(sdist_names: set[str]) -> None:
     """A source distribution has the dashboard's sources, and not what they are built with or into."""

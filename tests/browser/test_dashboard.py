@@ -16,9 +16,6 @@ from tests.browser.conftest import TOKEN
 from tests.browser.conftest import Reader
 from tests.browser.conftest import Visit
 
-#: They share a shop and a browser.
-pytestmark = pytest.mark.xdist_group("dashboard")
-
 PHONE = {"viewport": {"width": 360, "height": 740}}
 DESK = {"viewport": {"width": 1280, "height": 900}}
 
