@@ -119,7 +119,8 @@ class SQLiteStore(Store):
         if pages - free > 0.9 * self._max_pages:
             with _writing(connection):
                 _drop_older_half(connection)
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
+        # execute() would take the first step of it only, which is one page.
+        connection.executescript("PRAGMA incremental_vacuum")
 
     # Reading
 
