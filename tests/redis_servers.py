@@ -41,6 +41,12 @@ def _of_wheel() -> str | None:
     return next((str(path) for path in binaries if os.access(path, os.X_OK)), None)
 
 
+def speaks_tls() -> bool:
+    """Whether the server's program was built with TLS."""
+    linked = subprocess.run(["ldd", program() or ""], capture_output=True, text=True, check=False)
+    return "libssl" in linked.stdout
+
+
 class Server:
     """A server on a port of its own.
 

@@ -204,7 +204,7 @@ class RedisStore(Store):
 
     def close(self) -> None:
         if self._client is not None:
-            with contextlib.suppress(redis.RedisError, OSError):
+            with contextlib.suppress(*_ERRORS):
                 self._client.close()
 
     @contextlib.contextmanager
@@ -214,7 +214,7 @@ class RedisStore(Store):
             if self._client is None:
                 self._client = RedisCluster.from_url(self._url, **_OPTIONS)
             yield self._client
-        except (redis.RedisError, OSError, UnicodeError) as error:
+        except _ERRORS as error:
             self.close()
             raise StoreError(f"{self._name}: {self._without_secrets(error)}") from None
 
@@ -227,6 +227,9 @@ class RedisStore(Store):
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
 
+
+#: What goes wrong with a server; a cluster that has no node is no RedisError.
+_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException, OSError, UnicodeError)
 
 #: It is tried again at the next publication, and not before.
 _OPTIONS: dict[str, t.Any] = {
