@@ -6,12 +6,14 @@ and gauges are set from the live collections, never incremented and decremented.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import threading
 import time
 import typing as t
 import weakref
 from collections import Counter as Tally
+from collections import defaultdict
 
 from prometheus_client import REGISTRY as REGISTRY
 from prometheus_client import CollectorRegistry as CollectorRegistry
@@ -28,8 +30,8 @@ from ..observe.ledger import clock
 from .dispatcher import Dispatcher
 
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_COMMITS = (0, 1, 2, 5, 10, 20, 50, 100)
-_CONNECTIONS = (0, 1, 2, 3, 5, 10)
+_COMMITS = (0, 1, 2, 5, 10, 100)
+_CONNECTIONS = (0, 1, 2, 3, 5)
 
 #: name -> (help, labels); all of them add up over workers.
 _GAUGES = {
@@ -65,6 +67,9 @@ _HISTOGRAMS = {
     "scope_commits": ("Commits per scope.", ("scope", "kind"), _COMMITS),
     "scope_connections": ("Connections held at once per scope.", ("scope", "kind"), _CONNECTIONS),
 }
+#: A metric's name and the values of its labels.
+Key: t.TypeAlias = "tuple[str, tuple[str, ...]]"
+
 _OUTCOMES = ("commit", "rollback", "rollback_on_close", "error", "garbage_collected")
 
 
@@ -77,12 +82,12 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
         self._lock = threading.Lock()
-        self._children: dict[tuple[str, tuple[str, ...]], t.Any] = {}
-        self._counted: Tally[tuple[str, tuple[str, ...]]] = Tally()
+        self._children: dict[Key, t.Any] = {}
+        self._counted: Tally[Key] = Tally()
         #: What was counted of each dispatcher, for they come and go with their applications.
-        self._counted_of: weakref.WeakKeyDictionary[Dispatcher, Tally[tuple[str, tuple[str, ...]]]]
+        self._counted_of: weakref.WeakKeyDictionary[Dispatcher, Tally[Key]]
         self._counted_of = weakref.WeakKeyDictionary()
-        self._gauges_set: set[tuple[str, tuple[str, ...]]] = set()
+        self._gauges_set: set[Key] = set()
         self._peaks: Tally[str] = Tally()
         self._metrics = self._register(registry)
         self._oldest = Gauge(
@@ -144,8 +149,9 @@ class Metrics:
         :param self_seconds: CPU seconds that the watcher's thread has used so far.
         """
         with self._lock:
-            self._count_closed(closed, ledger)
-            self._set_gauges(ledger)
+            live = list(ledger.checkouts.copy())
+            self._count_closed(closed, live)
+            self._set_gauges(ledger, live)
             self._count_findings(list(dispatchers))
             self._count_to(self._counted, "internal_errors", (), errors)
             self._count_to(self._counted, "self_seconds", (), self_seconds)
@@ -164,85 +170,49 @@ class Metrics:
 
     # What has ended
 
-    def _count_closed(self, closed: t.Iterable[t.Any], ledger: Ledger) -> None:
-        ended: list[Checkout] = []
+    def _count_closed(self, closed: t.Iterable[t.Any], live: list[Checkout]) -> None:
+        harvest = Harvest()
         for record in closed:
-            if isinstance(record, Scope):
-                self._count_scope(record)
-            elif isinstance(record, Checkout):
-                self._count_checkout(record)
-                ended.append(record)
-            elif isinstance(record, Transaction):
-                self._count_transaction(record)
-            else:
-                self._count_fact(*record)
-        self._raise_peaks(ended, ledger)
+            harvest.add(record)
+        for key, number in harvest.counts.items():
+            self._child(*key).inc(number)
+        for key, values in harvest.values.items():
+            _observe_all(self._child(*key), values)
+        self._raise_peaks(harvest.checkouts, live)
 
-    def _count_scope(self, scope: Scope) -> None:
-        labels = (scope.name, scope.kind)
-        self._child("scopes", (*labels, scope.verdict)).inc()
-        self._child("scope_commits", labels).observe(scope.commits)
-        self._child("scope_connections", labels).observe(scope.held_peak)
-        if (
-            scope.incidents
-            and scope.error is None
-            and any(each.kind == "lost_write" for each in scope.incidents)
-        ):
-            self._child("lost_writes", (scope.name, _status_class(scope.status))).inc()
-
-    def _count_checkout(self, checkout: Checkout) -> None:
-        engine = (checkout.engine.name,)
-        if checkout.ended_at is not None:
-            self._child("connection_use_seconds", engine).observe(checkout.ended_at - checkout.began_at)
-        self._child("connection_wait_seconds", engine).observe(checkout.waited)
-
-    def _count_transaction(self, transaction: Transaction) -> None:
-        seconds = (transaction.ended_at or transaction.began_at) - transaction.began_at
-        kind = "none" if transaction.scope is None else transaction.scope.kind
-        self._child("session_duration_seconds", (kind,)).observe(seconds)
-        if transaction.engine is not None:
-            engine = transaction.engine.name
-            self._child("transaction_duration_seconds", (engine,)).observe(seconds)
-            self._child("transactions", (engine, transaction.ending or "error")).inc()
-
-    def _count_fact(self, kind: str, engine: EngineInfo, value: float) -> None:
-        if kind == "created":
-            self._child("connection_create_seconds", (engine.name,)).observe(value)
-        elif kind == "timeout":
-            self._child("connection_timeouts", (engine.name,)).inc()
-
-    def _raise_peaks(self, ended: list[Checkout], ledger: Ledger) -> None:
+    def _raise_peaks(self, ended: list[Checkout], live: list[Checkout]) -> None:
         """Replay check-outs and check-ins since the last look, for the most that were held at once."""
-        moments: list[tuple[float, int, str]] = []
-        for checkout in (*ended, *ledger.checkouts.copy()):
-            moments.append((checkout.began_at, 1, checkout.engine.name))
-            if checkout.ended_at is not None:
-                moments.append((checkout.ended_at, -1, checkout.engine.name))
+        moments = [(each.began_at, 1, each.pooled.engine.name) for each in (*ended, *live)]
+        moments += [
+            (each.ended_at, -1, each.pooled.engine.name) for each in ended if each.ended_at is not None
+        ]
         held: Tally[str] = Tally()
+        peaks = self._peaks
         for _, step, engine in sorted(moments):
             held[engine] += step
-            self._peaks[engine] = max(self._peaks[engine], held[engine])
+            if held[engine] > peaks[engine]:
+                peaks[engine] = held[engine]
 
     # What is live
 
-    def _set_gauges(self, ledger: Ledger) -> None:
-        values: Tally[tuple[str, tuple[str, ...]]] = Tally()
+    def _set_gauges(self, ledger: Ledger, live: list[Checkout]) -> None:
+        values: Tally[Key] = Tally()
         transactions = list(ledger.transactions.copy().values())
         values["sessions_open", ()] = len(transactions)
         values["leaked_sessions", ()] = sum(1 for each in transactions if each.leaked)
-        for transaction in transactions:
-            if transaction.engine is not None:
-                values["transactions_open", (transaction.engine.name,)] += 1
         for engine, pool in live_pools(ledger):
             self._add_pool(values, engine, pool)
-        for checkout in ledger.checkouts.copy():
-            values["connections", (checkout.engine.name, "used")] += 1
+        open_on = Tally(each.checkouts[0].pooled.engine.name for each in transactions if each.checkouts)
+        for name, number in open_on.items():
+            values["transactions_open", (name,)] = number
+        for name, number in Tally(each.pooled.engine.name for each in live).items():
+            values["connections", (name, "used")] = number
         for engine, _ in ledger.waiting.copy().values():
             values["connections_pending", (engine.name,)] += 1
         self._set_all(values)
-        self._set_oldest(ledger)
+        self._set_oldest(ledger, live)
 
-    def _add_pool(self, values: Tally[tuple[str, tuple[str, ...]]], engine: EngineInfo, pool: t.Any) -> None:
+    def _add_pool(self, values: Tally[Key], engine: EngineInfo, pool: t.Any) -> None:
         labels = (engine.name,)
         values["connections", (engine.name, "used")] += 0
         values["connections", (engine.name, "idle")] += idle_of(pool)
@@ -254,7 +224,7 @@ class Metrics:
         for outcome in _OUTCOMES:
             self._child("transactions", (engine.name, outcome))
 
-    def _set_all(self, values: Tally[tuple[str, tuple[str, ...]]]) -> None:
+    def _set_all(self, values: Tally[Key]) -> None:
         for key in self._gauges_set.difference(values):
             if key[0] != "findings_open":
                 self._child(*key).set(0)
@@ -262,20 +232,22 @@ class Metrics:
             self._child(*key).set(value)
         self._gauges_set.update(values)
 
-    def _set_oldest(self, ledger: Ledger) -> None:
+    def _set_oldest(self, ledger: Ledger, live: list[Checkout]) -> None:
         wall = time.time()
         present = clock()
         oldest = {engine.name: present for engine, _ in live_pools(ledger)}
-        for checkout in ledger.checkouts.copy():
-            name = checkout.engine.name
-            oldest[name] = min(oldest.get(name, present), checkout.began_at)
+        # The last one that is entered counts: the oldest.
+        oldest.update(
+            (each.pooled.engine.name, each.began_at)
+            for each in sorted(live, key=lambda each: each.began_at, reverse=True)
+        )
         for name, began_at in oldest.items():
             self._oldest.labels(name).set(wall - (present - began_at))
 
     # Findings
 
     def _count_findings(self, dispatchers: list[Dispatcher]) -> None:
-        still_open: Tally[tuple[str, tuple[str, ...]]] = Tally()
+        still_open: Tally[Key] = Tally()
         for dispatcher in dispatchers:
             counted = self._counted_of.setdefault(dispatcher, Tally())
             for labels, total in dispatcher.occurrences.copy().items():
@@ -292,7 +264,7 @@ class Metrics:
 
     def _count_to(
         self,
-        counted: Tally[tuple[str, tuple[str, ...]]],
+        counted: Tally[Key],
         name: str,
         labels: tuple[str, ...],
         total: float,
@@ -301,6 +273,76 @@ class Metrics:
         known = counted[name, labels]
         self._child(name, labels).inc(total - known if total >= known else total)
         counted[name, labels] = total  # type: ignore[assignment]
+
+
+class Harvest:
+    """What has ended, added up by series, so that each of them is looked up and locked once and not for every request."""
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[Key, int] = defaultdict(int)
+        self.values: defaultdict[Key, list[float]] = defaultdict(list)
+        self.checkouts: list[Checkout] = []
+
+    def add(self, record: t.Any) -> None:
+        """Take in a record of the ledger."""
+        if isinstance(record, Scope):
+            self._add_scope(record)
+        elif isinstance(record, Checkout):
+            self._add_checkout(record)
+        elif isinstance(record, Transaction):
+            self._add_transaction(record)
+        else:
+            self._add_fact(*record)
+
+    def _add_scope(self, scope: Scope) -> None:
+        name, kind = labels = (scope.name, scope.kind)
+        self.counts["scopes", (name, kind, scope.verdict)] += 1
+        self.values["scope_commits", labels].append(scope.commits)
+        self.values["scope_connections", labels].append(scope.held_peak)
+        if (
+            scope.incidents
+            and scope.error is None
+            and any(each.kind == "lost_write" for each in scope.incidents)
+        ):
+            self.counts["lost_writes", (name, _status_class(scope.status))] += 1
+
+    def _add_checkout(self, checkout: Checkout) -> None:
+        self.checkouts.append(checkout)
+        engine = (checkout.pooled.engine.name,)
+        if checkout.ended_at is not None:
+            self.values["connection_use_seconds", engine].append(checkout.ended_at - checkout.began_at)
+        self.values["connection_wait_seconds", engine].append(checkout.waited)
+
+    def _add_transaction(self, transaction: Transaction) -> None:
+        seconds = (transaction.ended_at or transaction.began_at) - transaction.began_at
+        kind = "none" if transaction.scope is None else transaction.scope.kind
+        self.values["session_duration_seconds", (kind,)].append(seconds)
+        if transaction.checkouts:
+            name = transaction.checkouts[0].pooled.engine.name
+            self.values["transaction_duration_seconds", (name,)].append(seconds)
+            self.counts["transactions", (name, transaction.ending or "error")] += 1
+
+    def _add_fact(self, kind: str, engine: EngineInfo, value: float) -> None:
+        if kind == "created":
+            self.values["connection_create_seconds", (engine.name,)].append(value)
+        elif kind == "timeout":
+            self.counts["connection_timeouts", (engine.name,)] += 1
+
+
+def _observe_all(histogram: t.Any, values: list[float]) -> None:
+    """Observe *values* as ``observe()`` does, but with each bucket written once.
+
+    prometheus_client has no way to observe several at once; should its insides change, they are observed one by one.
+    """
+    try:
+        bounds, buckets, total = histogram._upper_bounds, histogram._buckets, histogram._sum
+    except AttributeError:
+        for value in values:
+            histogram.observe(value)
+        return
+    total.inc(sum(values))
+    for index, number in Tally(bisect.bisect_left(bounds, value) for value in values).items():
+        buckets[index].inc(number)
 
 
 def live_pools(ledger: Ledger) -> list[tuple[EngineInfo, t.Any]]:

@@ -14,6 +14,7 @@ import flask
 import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
+from prometheus_client import Histogram
 from prometheus_client import exposition
 from prometheus_client import parser
 from prometheus_client.metrics_core import Metric
@@ -24,6 +25,7 @@ from sqlalchemy import orm
 from flask_sessionwatch import DEFAULT_RULES
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch.report.metrics import Metrics
+from flask_sessionwatch.report.metrics import _observe_all
 
 #: name -> (type, labels), fixed because dashboards and alert rules of users rely on them.
 CATALOGUE = {
@@ -613,3 +615,33 @@ def test_multiprocess(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     # The leaks of the parent, 1 + 1, and those of the child, 2; then the child's connections are gone.
     assert done.stdout.split() == ["4.0", "4.0", "4.0", "0.0", "2.0", "4.0"]
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [0.5, 1.0, 1.0], [0.1, 1.0000001, 7.0, 1e9, float("inf")]])
+def test_values_are_observed_at_once(values: list[float]) -> None:
+    """A histogram that is given many values at once says what it says when it is given one after the other."""
+    together, apart = (Histogram("seconds", "", registry=None, buckets=(0.5, 1.0, 2.5)) for _ in range(2))
+    _observe_all(together, values)
+    for value in values:
+        apart.observe(value)
+    assert samples_of(together) == samples_of(apart)
+
+
+def test_values_are_observed_one_by_one_by_an_unknown_histogram() -> None:
+    """Of prometheus_client only what is documented has to stay as it is."""
+
+    class Unknown:
+        def __init__(self) -> None:
+            self.observed: list[float] = []
+
+        def observe(self, value: float) -> None:
+            self.observed.append(value)
+
+    histogram = Unknown()
+    _observe_all(histogram, [0.5, 2.0])
+    assert histogram.observed == [0.5, 2.0]
+
+
+def samples_of(histogram: Histogram) -> list[tuple[str, dict[str, str], float]]:
+    (family,) = histogram.collect()
+    return [(each.name, each.labels, each.value) for each in family.samples if "created" not in each.name]
