@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import typing as t
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from ..finding import ScopeName
 from ..observe.driver import named_on_server
 from ..observe.driver import server_id_key
 from ..observe.ledger import Checkout
+from ..observe.ledger import EngineInfo
 from ..observe.ledger import Incident
 from ..observe.ledger import Ledger
 from ..observe.ledger import Pooled
@@ -80,6 +82,11 @@ class Moment:
             if self._concerns(each.scope) and not each.engine.ignored
         ]
         return sorted(live, key=lambda each: each.began_at)
+
+    @cached_property
+    def used(self) -> Counter[EngineInfo]:
+        """How many connections of each engine are checked out, whoever they concern."""
+        return Counter(each.engine for each in self.ledger.checkouts.copy())
 
     @cached_property
     def transactions(self) -> list[Transaction]:

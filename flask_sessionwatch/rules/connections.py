@@ -192,7 +192,7 @@ class LongCheckout(Rule):
                 yield self._told(checkout, moment, level, threshold)
 
     def _level(self, checkout: Checkout, moment: Moment) -> Level:
-        use = pool_use(checkout, moment.ledger.used(checkout.engine))
+        use = pool_use(checkout, moment.used[checkout.engine])
         if use is None:
             return "warning"
         return "info" if use <= 0.2 else "error" if use >= 0.9 else "warning"
