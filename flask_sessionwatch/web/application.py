@@ -8,9 +8,7 @@ from pathlib import Path
 
 import flask
 from prometheus_client import CollectorRegistry
-from prometheus_client import exposition
 from prometheus_client import multiprocess
-from prometheus_client.metrics_core import Metric
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import TooManyRequests
 
@@ -21,6 +19,7 @@ from ..settings import Settings
 from ..store.picture import Picture
 from .api import add_api
 from .auth import Doorkeeper
+from .exposition import exposed
 from .login import OPEN_TO_ALL
 from .login import add_login
 from .mount import WITHOUT_SLASH
@@ -131,12 +130,7 @@ def _add_metrics(pages: flask.Blueprint, source: Source, process: Counts) -> Non
     @pages.get("/metrics")
     def metrics() -> flask.typing.ResponseReturnValue:
         process.count()
-        encode, content_type = exposition.choose_encoder(flask.request.headers.get("Accept", ""))
-        registry = _registry(source.registry)
-        try:
-            body = encode(registry)
-        except UnicodeEncodeError:
-            body = encode(t.cast(CollectorRegistry, Encodable(registry)))
+        body, content_type = exposed(_registry(source.registry), flask.request.headers.get("Accept", ""))
         process.metrics(source.registry).scraped()
         source.setup.scraped = True
         return flask.Response(body, content_type=content_type)
@@ -149,29 +143,6 @@ def _registry(registry: CollectorRegistry) -> CollectorRegistry:
     together = CollectorRegistry()
     multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
     return together
-
-
-class Encodable:
-    """A registry whose labels are UTF-8, though a scope was named after a file whose name is not.
-
-    :param registry: the registry to read.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> t.Iterator[Metric]:
-        """Yield every metric, with what cannot be encoded escaped."""
-        for metric in self._registry.collect():
-            metric.samples = [
-                sample._replace(labels={name: _encodable(value) for name, value in sample.labels.items()})
-                for sample in metric.samples
-            ]
-            yield metric
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _harden(response: flask.Response) -> flask.Response:
