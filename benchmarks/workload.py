@@ -29,10 +29,11 @@ class Item(db.Model):  # type: ignore[name-defined,misc]
     name = db.Column(sa.String(50))
 
 
-def create_app(url: str) -> flask.Flask:
+def create_app(url: str, engine_options: dict[str, t.Any] | None = None) -> flask.Flask:
     """Build the application with an endpoint for each case."""
     app = flask.Flask(__name__)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options or {}
     db.init_app(app)
 
     @app.get("/noquery")
