@@ -191,7 +191,10 @@ class Process:
 
     def _new_member(self, watched: Watched, key: object) -> Member:
         def dispatchers() -> list[Dispatcher]:
-            return [each.dispatcher for each in self.watched if _store_key(each) == key]
+            alive = [
+                each for each in list(self._watched) if not each.is_gone
+            ]  # also one that is being closed
+            return [each.dispatcher for each in alive if _store_key(each) == key]
 
         def dropped(number: int) -> None:
             for each in dispatchers()[:1]:
@@ -223,7 +226,11 @@ class Process:
             self._part_from(self._members.pop(key, None))
 
     def _part(self) -> None:
-        """Publish what is news still, at the end of the process."""
+        """Publish what is news still, at the end of the process; it may be over before the first tick."""
+        with contextlib.suppress(Exception):
+            for watched in self.watched:
+                if watched.dispatcher.by_fingerprint:
+                    self.member(watched)
         for member in list(self._members.values()):
             self._part_from(member)
 

@@ -169,4 +169,4 @@ def _top(sites: dict[tuple[str, Call], SiteTotal]) -> list[tuple[tuple[str, Call
 
 
 def _rounded(values: Iterable[t.Any]) -> list[t.Any]:
-    return [round(each, 4) if isinstance(each, float) else each for each in values]
+    return [round(each, 6) if isinstance(each, float) else each for each in values]
