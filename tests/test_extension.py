@@ -27,7 +27,9 @@ from flask_sessionwatch import Finding
 from flask_sessionwatch import FindingRaised
 from flask_sessionwatch import Rule
 from flask_sessionwatch import SessionWatch
+from flask_sessionwatch.observe.ledger import Checkout
 from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.ledger import Transaction
 from flask_sessionwatch.rules import Moment
 from flask_sessionwatch.rules.connections import LeakedConnection
 from flask_sessionwatch.rules.connections import LongCheckout
@@ -1058,3 +1060,36 @@ print(watch.findings[0].code)
     assert "internal" not in done.stderr
     assert "Traceback" not in done.stderr
     assert "SW101 leaked-connection" in done.stderr
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_records_are_no_work_for_the_garbage_collector(shop: Shop, watch_of: Watch, commit: bool) -> None:
+    """What a request is remembered by is freed once it was counted, without the collector having to find it."""
+    watch = watch_of(shop.app)
+
+    def work() -> str:
+        with orm.Session(shop.engine) as session:
+            session.scalar(sa.select(1))
+            if commit:
+                session.commit()
+        return "done"
+
+    shop.app.add_url_rule("/work", "work", work)
+    for _ in range(3):
+        assert shop.get("/work") == 200
+    watch.tick()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            shop.get("/work")
+        watch.tick()
+        watch._watched[0].ledger.recent.clear()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        garbage = {type(each) for each in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not garbage & {Scope, Transaction, Checkout}
