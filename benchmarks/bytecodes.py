@@ -40,7 +40,7 @@ def count(case: str) -> collections.Counter[str]:
         return executed
 
     with tempfile.TemporaryDirectory() as folder:
-        app = workload.create_app(f"sqlite:///{folder}/bench.db")
+        app = workload.create_app(folder)
         workload.fill(app)
         watchers.WATCHERS["sessionwatch"].attach(app)
         workload.serve(app, case, WARM_UP)

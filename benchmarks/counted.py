@@ -29,7 +29,7 @@ def main(watcher: str, requests: int, cases: list[str]) -> None:
     """Serve the *cases* with *watcher* attached."""
     counter = Counter()
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
-        app = create_app(os.environ.get("BENCH_URL", f"sqlite:///{folder}/bench.db"))
+        app = create_app(folder, os.environ.get("BENCH_URL", ""))
         settle = WATCHERS[watcher].attach(app)
         fill(app)
         gc.collect()

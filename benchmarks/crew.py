@@ -31,7 +31,7 @@ def main(watcher: str) -> None:
     with tempfile.TemporaryDirectory(dir=workload.memory_folder()) as folder:
         # Nobody waits for a connection: it is the watch that is to be seen, not the pool.
         options = {"pool_size": 64, "max_overflow": _MOST}
-        app = workload.create_app(f"sqlite:///{folder}/crew.db", options)
+        app = workload.create_app(folder, engine_options=options)
         settle = WATCHERS[watcher].attach(app)
         workload.fill(app)
         _serve(app, 8)

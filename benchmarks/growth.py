@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import contextvars
-import gc
 import json
 import logging
 import os
@@ -99,7 +98,7 @@ def findings(most: int) -> Iterator[Point]:
             )
 
         reported = 0
-        before = _resident()
+        before = record.resident()
         for size in _up_to(FINDINGS, most):
             began_at = time.process_time()
             fresh = size - reported
@@ -112,7 +111,7 @@ def findings(most: int) -> Iterator[Point]:
                 "report": seconds,
                 "tick": _median(watch.tick),
                 "kept": len(watch.findings),
-                "memory": _resident() - before,
+                "memory": record.resident() - before,
             }
 
 
@@ -168,7 +167,7 @@ CURVES: dict[str, tuple[Callable[[int], Iterator[Point]], int]] = {
 def _watched_app() -> Iterator[tuple[flask.Flask, SessionWatch]]:
     """Give a watched application, whose watchdog ticks when it is told to."""
     with tempfile.TemporaryDirectory(dir=workload.memory_folder()) as folder:
-        app = workload.create_app(f"sqlite:///{folder}/growth.db")
+        app = workload.create_app(folder)
         app.config.update(SESSIONWATCH_TICK=3600.0, SESSIONWATCH_TOKEN=_TOKEN)
         watch = SessionWatch(app)
         workload.fill(app)
@@ -289,15 +288,6 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _median(work: Callable[[], object]) -> float:
     return statistics.median(_seconds(work) for _ in range(_REPEATS))
-
-
-def _resident() -> float:
-    """Return the bytes of memory that this process has in use."""
-    gc.collect()
-    with contextlib.suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    return 0.0
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ def main(watcher: str) -> None:
     if "BENCH_CPU" in os.environ and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(os.environ["BENCH_CPU"])})
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
-        app = create_app(os.environ.get("BENCH_URL", f"sqlite:///{folder}/bench.db"))
+        app = create_app(folder, os.environ.get("BENCH_URL", ""))
         settle = WATCHERS[watcher].attach(app)
         fill(app)
         for case in CASES:

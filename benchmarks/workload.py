@@ -29,10 +29,14 @@ class Item(db.Model):  # type: ignore[name-defined,misc]
     name = db.Column(sa.String(50))
 
 
-def create_app(url: str, engine_options: dict[str, t.Any] | None = None) -> flask.Flask:
-    """Build the application with an endpoint for each case."""
-    app = flask.Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = url
+def create_app(folder: str, url: str = "", engine_options: dict[str, t.Any] | None = None) -> flask.Flask:
+    """Build the application with an endpoint for each case.
+
+    :param folder: where it may leave files.
+    :param url: its database; a file in that folder unless given.
+    """
+    app = flask.Flask(__name__, instance_path=folder)
+    app.config["SQLALCHEMY_DATABASE_URI"] = url or f"sqlite:///{folder}/bench.db"
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options or {}
     db.init_app(app)
 
