@@ -61,6 +61,8 @@ class Process:
         self.account = Account(self.ledger)
         #: This process as a member of those that share a store, by what tells stores apart.
         self._members: dict[object, Member] = {}
+        #: CPU seconds of the threads of stores that are used no more.
+        self._parted_seconds = 0.0
         self._tick_lock = threading.RLock()
         self._told_deaf = False
         #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
@@ -164,10 +166,15 @@ class Process:
         for registry, metrics in self._metrics.copy().items():
             dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
             errors = self.ledger.internal_errors + self._extension_errors
-            metrics.update(self.ledger, closed, dispatchers, errors, self.watchdog.seconds)
+            metrics.update(self.ledger, closed, dispatchers, errors, self._own_seconds())
         for each in closed:
             if isinstance(each, Scope):
                 _untie(each)
+
+    def _own_seconds(self) -> float:
+        """Return the CPU seconds that the watch's own threads have used."""
+        publishers = [each.publisher for each in list(self._members.values()) if each.publisher is not None]
+        return self.watchdog.seconds + self._parted_seconds + sum(each.seconds for each in publishers)
 
     def _drop_metrics(self) -> None:
         """Unregister the metrics of registries that no application uses any more."""
@@ -241,6 +248,7 @@ class Process:
         try:
             if member is not None:
                 member.leave()
+                self._parted_seconds += member.publisher.seconds if member.publisher else 0.0
         except Exception:
             self.extension_failed("the last publication")
 

@@ -52,7 +52,7 @@ _COUNTERS = {
     "findings": ("Occurrences of findings.", ("code", "rule", "level")),
     "findings_dropped": ("Findings that found no room in memory or in a queue.", ()),
     "internal_errors": ("Errors in the watcher and its sinks; after ten of its own it steps aside.", ()),
-    "self_seconds": ("CPU seconds of the watcher's own thread.", ()),
+    "self_seconds": ("CPU seconds of the watcher's own threads.", ()),
 }
 _HISTOGRAMS = {
     "session_duration_seconds": ("How long a Session was in a transaction.", ("scope_kind",), _SECONDS),

@@ -35,6 +35,11 @@ def start_thread(work: t.Callable[[], None], name: str) -> None:
         threading.Thread(target=work, name=name, daemon=True).start()
 
 
+def thread_seconds() -> float:
+    """Return the CPU seconds that the calling thread has used; 0 on a platform that does not count per thread."""
+    return time.thread_time() if hasattr(time, "thread_time") else 0.0
+
+
 def new_lock() -> t.Any:
     """Return a lock between threads."""
     return original("_thread", "allocate_lock")()

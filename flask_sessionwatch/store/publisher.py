@@ -29,6 +29,7 @@ from .native import Answer
 from .native import Signal
 from .native import new_lock
 from .native import start_thread
+from .native import thread_seconds
 
 #: Findings that may wait for the store.
 PENDING_KEPT = 1_000
@@ -91,6 +92,8 @@ class Publisher:
         self.problem: StoreError | None = None
         #: Whether what was published earlier may be lost, so that all of it has to be published again.
         self.has_lost = False
+        #: CPU seconds the thread has used.
+        self.seconds = 0.0
         #: How many distinct findings the store had at the last publication.
         self.findings: int | None = None
         self._failures = 0
@@ -189,7 +192,7 @@ class Publisher:
         if self._store is not None:
             _inherited.append(self._store)
         self._store = self.problem = self.findings = None
-        self.has_lost, self._failures = False, 0
+        self.has_lost, self._failures, self.seconds = False, 0, 0.0
         self._forking.clear()
         self._begin()
 
@@ -198,9 +201,11 @@ class Publisher:
     def _run(self, run: _Run) -> None:
         while not run.is_over:
             self._signal.wait(self._pause())
+            before = thread_seconds()
             self._answer()
             if self._is_due():
                 self._send()
+            self.seconds += thread_seconds() - before
         with contextlib.suppress(Exception):
             self._leave()
         run.ended.bring()

@@ -10,6 +10,7 @@ import flask
 from ..rules import Rule
 from ..store.picture import SPANS
 from ..store.picture import Picture
+from .openapi import document
 
 #: What a list of findings can be narrowed by.
 FILTERS = ("rule", "code", "level", "scope", "resolved")
@@ -53,6 +54,10 @@ def add_api(pages: flask.Blueprint, picture: t.Callable[[], Picture], rules: t.S
     @pages.get("/api/v1/rules")
     def catalogue() -> flask.typing.ResponseReturnValue:
         return flask.jsonify(rules=[_rule_as_json(rule) for rule in rules])
+
+    @pages.get("/api/v1/openapi.json")
+    def openapi() -> flask.typing.ResponseReturnValue:
+        return flask.jsonify(document(flask.request.script_root))
 
 
 def _answer(picture: Picture, **values: t.Any) -> flask.Response:

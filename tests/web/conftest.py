@@ -13,7 +13,10 @@ from flask_sessionwatch import SessionWatch
 
 TOKEN = "correct horse battery staple"
 PREFIX = "/_sessionwatch"
-PATHS = ("/", "/metrics", "/api/v1/live", "/api/v1/findings", "/api/v1/findings/0", "/api/v1/rules")
+PATHS = (
+    *("/", "/metrics", "/api/v1/live", "/api/v1/findings", "/api/v1/findings/0", "/api/v1/scopes"),
+    *("/api/v1/series", "/api/v1/rules", "/api/v1/openapi.json"),
+)
 
 
 class Watch(t.Protocol):
