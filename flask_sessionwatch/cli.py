@@ -62,8 +62,8 @@ def baseline(log: t.TextIO | None, url: str | None, token: str | None, output: s
     """Write known findings to a file, so that only new ones are told.
 
     The findings come from LOG, a log written with SESSIONWATCH_LOG_FORMAT=json ("-" reads the standard input), or
-    with --url from a running service, such as http://127.0.0.1:5000/_sessionwatch. A service answers with what the
-    worker has found that happens to answer, since it was started: let it work for a while, and ask again.
+    with --url from a running service, such as http://127.0.0.1:5000/_sessionwatch. A service answers with what all
+    workers have found that share its SESSIONWATCH_STORE, in the last seven days.
 
     What the file has already stays in it. To begin anew, delete it. Point SESSIONWATCH_BASELINE to it afterwards.
     """

@@ -101,6 +101,7 @@ def outcomes(suite: Suite, root: Path, python: Path, *, watched: bool) -> dict[s
     environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
     environ["PYTHONNOUSERSITE"] = "1"  # SQLAlchemy's tests would else run against their own copy
     environ["SESSIONWATCH_TICK"] = "0.02"
+    environ["SESSIONWATCH_STORE"] = "memory:"  # they count files and threads
     command = [str(python), "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", *suite.tests]
     done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
     if not report.exists():

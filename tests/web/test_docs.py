@@ -82,7 +82,7 @@ def test_settings_page() -> None:
 
 def test_readme_settings() -> None:
     """README.md lists the settings that do something, with the same defaults."""
-    without_effect = {"max_checkouts", "max_identity_map", "store"}
+    without_effect = {"max_checkouts", "max_identity_map"}
     defaults = {
         f"SESSIONWATCH_{each.name.rstrip('_').upper()}": str(each.default)
         for each in dataclasses.fields(Settings)
