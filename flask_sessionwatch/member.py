@@ -59,7 +59,7 @@ class Member:
 
     def _begin(self) -> None:
         self._reports = Reports()
-        self._published_at = self._refreshed_at = float("-inf")
+        self._published_at = float("-inf")
         self._due = dict.fromkeys(_PERIODS, float("-inf"))
 
     # What it knows of itself
@@ -98,7 +98,8 @@ class Member:
         if self.publisher is None or now < self._published_at + PUBLISH_SECONDS:
             return
         self._published_at = now
-        self._forget_what_was_lost(now)
+        if self.publisher.has_lost:
+            self._publish_all_again()
         lifetime = max(LIVE_SECONDS, 3 * tick)
         documents = {LIVE: Document(LivePicture(self._ledger, brief=True).as_json(), lifetime)}
         for kind, (period, counts_for) in _PERIODS.items():
@@ -108,14 +109,10 @@ class Member:
                 documents[kind] = Document(self._account.document(kind), counts_for)
         self.publisher.offer(self.worker, documents, self._reports.changed(self._findings()))
 
-    def _forget_what_was_lost(self, now: float) -> None:
-        """Publish every finding again, now that the store is back or has fewer than it was told of."""
-        publisher = t.cast(Publisher, self.publisher)
-        has_fewer = publisher.findings is not None and publisher.findings < len(self._reports)
-        if publisher.has_lost or (has_fewer and now > self._refreshed_at + 60):
-            publisher.has_lost, self._refreshed_at = False, now
-            self._reports.forget()
-            self._due = dict.fromkeys(_PERIODS, now)
+    def _publish_all_again(self) -> None:
+        t.cast(Publisher, self.publisher).has_lost = False
+        self._reports.forget()
+        self._due = dict.fromkeys(_PERIODS, float("-inf"))
 
     def leave(self) -> None:
         """Publish what is news still, and say good-bye."""

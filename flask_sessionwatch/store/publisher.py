@@ -94,8 +94,6 @@ class Publisher:
         self.has_lost = False
         #: CPU seconds the thread has used.
         self.seconds = 0.0
-        #: How many distinct findings the store had at the last publication.
-        self.findings: int | None = None
         self._failures = 0
         self._forking: set[int] = set()
         self._begin()
@@ -110,6 +108,8 @@ class Publisher:
         self._documents: dict[str, Document] = {}
         self._reports: dict[str, Report] = {}
         self._questions: deque[_Question] = deque()
+        #: The findings that the store has to have, since they were published.
+        self._published: set[str] = set()
         self._try_at = self._prune_at = 0.0
         self._dropped = 0
         self._away_since: float | None = None
@@ -191,7 +191,7 @@ class Publisher:
         """Begin anew: the thread did not come along, and what waited is the parent's."""
         if self._store is not None:
             _inherited.append(self._store)
-        self._store = self.problem = self.findings = None
+        self._store = self.problem = None
         self.has_lost, self._failures, self.seconds = False, 0, 0.0
         self._forking.clear()
         self._begin()
@@ -233,18 +233,19 @@ class Publisher:
             return
         try:
             with self._busy:
-                self._publish(worker, documents, list(reports.values()))
+                number = self._publish(worker, documents, list(reports.values()))
         except Exception as error:
             self._give_back(documents, reports)
             self._failed(_as_store_error(error))
         else:
-            self._succeeded(len(reports))
+            self._succeeded(reports, number)
 
-    def _publish(self, worker: Worker, documents: dict[str, Document], reports: list[Report]) -> None:
+    def _publish(self, worker: Worker, documents: dict[str, Document], reports: list[Report]) -> int:
+        """Return how many distinct findings there are now, from whichever worker."""
         store = self._opened()
         if time.monotonic() >= self._prune_at:
             self._prune(store)
-        self.findings = store.publish(worker, documents, reports)
+        return store.publish(worker, documents, reports)
 
     def _prune(self, store: Store) -> None:
         """Prune at the beginning, from time to time, and after a failure: the store may be full."""
@@ -274,12 +275,18 @@ class Publisher:
             self._store = self._make()
         return self._store
 
-    def _succeeded(self, findings: int) -> None:
-        if self._failures:
+    def _succeeded(self, reports: t.Collection[str], number: int) -> None:
+        """Go on after a publication.
+
+        :param number: how many findings there are; fewer than were published say that the store has lost some.
+        """
+        self._published.update(reports)
+        if self._failures or number < len(self._published):
             self.has_lost = True
+            self._published.clear()
         self.problem, self._failures = None, 0
         if self._away_since is not None:
-            self._tell_return(findings)
+            self._tell_return(len(reports))
 
     def _failed(self, error: StoreError) -> None:
         self._failures += 1

@@ -51,8 +51,8 @@ def server() -> t.Iterator[Server]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not answer is given up soon."""
-    monkeypatch.setitem(redis_module._OPTIONS, "socket_timeout", 0.1)
-    monkeypatch.setitem(redis_module._OPTIONS, "socket_connect_timeout", 0.1)
+    monkeypatch.setitem(redis_module._OPTIONS, "socket_timeout", 0.5)
+    monkeypatch.setitem(redis_module._OPTIONS, "socket_connect_timeout", 0.5)
 
 
 def works(store: RedisStore) -> bool:
