@@ -28,11 +28,12 @@ from tests.rules.conftest import until
 from tests.store.conftest import document
 from tests.store.conftest import report
 from tests.store.conftest import worker
+from tests.web import conftest
 from tests.web.conftest import Pages
 from tests.web.conftest import Watch
 from tests.web.test_api import Leaky
 
-pytest_plugins = ("tests.web.conftest",)
+watch, engine = conftest.watch, conftest.engine
 
 
 @pytest.fixture(autouse=True)
