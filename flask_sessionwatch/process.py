@@ -335,9 +335,9 @@ class Process:
     def _after_unheard_fork(self) -> None:
         """Begin anew in the midst of a check-out: what the running scope has begun is kept."""
         scope = current_scope.get()
-        begun = () if scope is None else scope.transactions.copy()
+        begun = () if scope is None else scope.transactions
         self._after_fork()
-        self.ledger.transactions.update({each.session_id: each for each in begun})
+        self.ledger.transactions.update({each.session_key: each for each in begun})
 
 
 def _store_key(watched: Watched) -> object:

@@ -338,7 +338,7 @@ class Errors:
 
     def _transaction_of(self, session: t.Any) -> Transaction | None:
         """Return the transaction that *session* is in."""
-        found = None if session is None else self._ledger.transactions.get(id(session))
+        found = None if session is None else self._ledger.transactions.get(session.hash_key)
         return found if found is not None and found.session() is session else None
 
     def _record_of(self, frame: FrameType) -> Record | None:

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from types import FrameType
 
 from . import greenlets
+from .identity import session_of
 from .stack import Call
 from .stack import Stack
 from .stack import Stacks
@@ -37,16 +38,49 @@ _READS_KEPT = 1_000
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
 
-class Holder:
+class Owner:
+    """Has connections checked out: mostly one at a time, so that a set is made for a second one only."""
+
+    __slots__ = ()
+
+    held: Checkout | None
+    also_held: set[Checkout] | None
+
+    @property
+    def checkouts(self) -> set[Checkout]:
+        """What it has checked out now."""
+        checkouts = set() if self.also_held is None else self.also_held.copy()
+        if self.held is not None:
+            checkouts.add(self.held)
+        return checkouts
+
+    def take(self, checkout: Checkout) -> None:
+        """Enter *checkout* as its own."""
+        if self.held is None:
+            self.held = checkout
+        elif self.also_held is None:
+            self.also_held = {checkout}
+        else:
+            self.also_held.add(checkout)
+
+    def let_go(self, checkout: Checkout) -> None:
+        """Take *checkout* off, if it is its own."""
+        if self.held is checkout:
+            self.held = None
+        elif self.also_held is not None:
+            self.also_held.discard(checkout)
+
+
+class Holder(Owner):
     """A thread, or a greenlet, that uses sessions; remembered for as long as a record names it."""
 
     __slots__ = (
         "__weakref__",
-        "checkouts",
+        "also_held",
         "greenlet_ref",
+        "held",
         "ident",
         "latest",
-        "opening",
         "scope",
         "thread",
         "thread_ident",
@@ -66,16 +100,14 @@ class Holder:
             self.thread = threading.current_thread()
         else:
             self.ident = id(greenlet)
-        #: The transaction this thread began last, until it has ended.
-        self.opening: Transaction | None = None
         #: The check-out this thread used last, until it is returned.
         self.latest: Checkout | None = None
         #: Seconds it has waited for the connection that it is checking out.
         self.waited = 0.0
         #: The request this thread served last, which may be over.
         self.scope: Scope | None = None
-        #: What this thread has checked out outside of any scope.
-        self.checkouts: set[Checkout] = set()
+        # What this thread has checked out outside of any scope.
+        self.held = self.also_held = None
 
     def belongs_to(self, greenlet: t.Any) -> None:
         """Remember the greenlet, once there are greenlets at all."""
@@ -205,11 +237,12 @@ class Pooled:
     """What is remembered of one pooled connection: its engine and who has it checked out."""
 
     __slots__ = (
+        "__weakref__",
         "also",
         "checkout",
         "connected_at",
         "engine",
-        "first",
+        "fresh",
         "foreign_to",
         "pid",
         "server_id",
@@ -226,8 +259,8 @@ class Pooled:
         self.server_id = server_id
         #: When it was opened, or None if that was before the watch.
         self.connected_at = connected_at
-        #: Leads to the proxied connection that was the first to use it, where that was seen.
-        self.first: Ref | None = None if connected_at is not None else _nothing
+        #: Whether nobody has checked it out yet.
+        self.fresh = connected_at is not None
         #: The process in which its engine is known by name and watched, so that nothing has to be looked up.
         self.settled = 0
         #: The process other than its own that has checked it out.
@@ -280,21 +313,38 @@ class Reads:
         return 0
 
 
-# The records below are made and dropped with every request. They have no __init__ and take their defaults from the
-# class: what a healthy request does not need is never written.
+# The records below are made and dropped with every request, and have no __init__: a call costs more than their attributes.
+# What a healthy request reads or writes has a slot, which is always written when a record is made. The rest has its
+# default in the class, and is written into the record's __dict__ by those few that need it.
 
 
 class Writes:
     """What a Session's transaction, or a Core connection, has written so far."""
 
-    writes = 0
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "cursor",
+        "failure",
+        "handled",
+        "scope",
+        "stack",
+        "wrote_at",
+        "writes",
+    )
+
+    scope: Scope | None
+    #: Where it was begun or checked out.
+    stack: Stack
+    writes: int
     #: The cursor of the latest write, whose row count is read when the next one comes.
-    cursor: t.Any = None
+    cursor: t.Any
     #: The application's call that wrote first.
-    wrote_at: Call | None = None
-    #: ``id()`` of the exception that was being handled already when this began or first wrote.
-    handled = 0
-    failure: Failure | None = None
+    wrote_at: Call | None
+    #: ``id()`` of the exception that was being handled already when this began or first wrote; 0 before that.
+    handled: int
+    failure: Failure | None
+
     lost = False
     leaked = False
     #: The scope that opened it, where it was handed on to the one around that.
@@ -319,38 +369,54 @@ class Writes:
 class Checkout(Writes):
     """A connection that is, or was, checked out of its pool."""
 
+    __slots__ = (
+        "began_at",
+        "closer",
+        "ended_at",
+        "holder",
+        "last_at",
+        "latest_ref",
+        "pooled",
+        "proxy",
+        "statements",
+        "transaction",
+        "user",
+        "waited",
+    )
+
     pooled: Pooled
     #: Leads to the proxied connection; dead at check-in only when the garbage collector returned it.
-    proxy: weakref.ref[t.Any]
+    proxy: Ref
     #: The thread that checked it out, and the one that used it last.
     holder: Holder
     user: Holder
-    stack: Stack
     began_at: float
-    scope: Scope | None = None
-    ended_at: float | None = None
+    ended_at: float | None
+    #: Seconds its thread had to wait until the pool had a connection.
+    waited: float
+    statements: int
+    #: When its latest statement began.
+    last_at: float
+    #: The Session transaction that owns it; None for a Core connection.
+    transaction: Transaction | None
+    #: Leads to the database transaction of a Core connection's latest statement.
+    latest_ref: Ref | None
+    #: Whether its statements are to be looked at closely: after a failure or a commit, or when others have
+    #: overtaken its reads.
+    closer: bool
+
     #: How it ended: "checkin", "collected" (by the garbage collector) or "detach".
     ending = "checkin"
-    #: Seconds its thread had to wait until the pool had a connection.
-    waited = 0.0
-    statements = 0
-    #: When its latest statement began, and when it was last seen inside one.
-    last_at = 0.0
+    #: When it was last seen inside a statement.
     busy_at = 0.0
-    #: The Session transaction that owns it; None for a Core connection.
-    transaction: Transaction | None = None
-    #: ``id()`` of the Connection that uses it.
-    connection_id = 0
-    #: Leads to the database transaction of a Core connection's latest statement, and of its latest write.
-    latest_ref: Ref | None = None
+    #: Leads to the database transaction of a Core connection's latest write.
     written_ref: Ref | None = None
     #: Its latest streaming result.
     stream: Stream | None = None
     #: Whether it was checked out before the watch was attached.
     early = False
-    #: Whether its statements are to be looked at closely: after a failure or a commit, or when others have
-    #: overtaken its reads.
-    closer = False
+    #: Whether it was the first to check out its connection, which was opened for it.
+    opened = False
     reads: Reads | None = None
     #: How many objects were loaded again by themselves after a commit; None while nobody counts.
     reloads: int | None = None
@@ -384,22 +450,41 @@ class Stream:
 class Transaction(Writes):
     """A Session's root transaction: begun by autobegin, ended by commit, rollback or close."""
 
-    session: weakref.ref[t.Any]
-    session_id: int
+    __slots__ = (
+        "began_at",
+        "checkouts",
+        "committed",
+        "ended_at",
+        "ended_by",
+        "ending",
+        "external",
+        "holder",
+        "identity_ref",
+        "rolled_back",
+        "session_key",
+        "tables",
+    )
+
+    #: The number that SQLAlchemy gave the Session.
+    session_key: int
     holder: Holder
     began_at: float
-    scope: Scope | None = None
-    #: Where it was begun; empty until the connection it was begun for is checked out.
-    stack: Stack = ()
-    ended_at: float | None = None
+    ended_at: float | None
     #: How it ended: "commit", "rollback", "rollback_on_close", "error" or "garbage_collected".
-    ending: str | None = None
+    ending: str | None
     #: Its connections: one, or one per bind.
-    checkouts: tuple[Checkout, ...] = ()
+    checkouts: tuple[Checkout, ...]
     #: Whether it runs on a connection that somebody else began and ends.
-    external = False
-    committed = False
-    rolled_back = False
+    external: bool
+    committed: bool
+    rolled_back: bool
+    #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
+    tables: dict[str, set[tuple[t.Any, ...]] | None] | None
+    #: The weak reference to its Session's identity map, by which the objects it loaded are known.
+    identity_ref: Ref
+    #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
+    ended_by: Call | None
+
     #: How much was written before each open savepoint.
     savepoints: list[int] | None = None
     #: Where a savepoint was released that nothing can undo any more.
@@ -415,8 +500,6 @@ class Transaction(Writes):
     objects_at = 0
     #: How often it was seen to have grown.
     growths = 0
-    #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
-    tables: dict[str, set[tuple[t.Any, ...]] | None] | None = None
     #: Whether a request has changed what it has loaded.
     overtaken = False
     #: When its thread was first seen to have left the function that pushed its app context.
@@ -425,12 +508,12 @@ class Transaction(Writes):
     late: str | None = None
     #: Whether several threads were seen using it at once.
     shared = False
-    #: The weak reference to its Session's identity map, by which the objects it loaded are known.
-    identity_ref: Ref | None = None
-    #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
-    ended_by: Call | None = None
     #: Leads to the scoped_session that was told to remove() it.
     registry_ref: Ref | None = None
+
+    def session(self) -> t.Any:
+        """Return its Session, or None when that is gone."""
+        return session_of(self.session_key)
 
     @property
     def engine(self) -> EngineInfo | None:
@@ -443,24 +526,59 @@ class Transaction(Writes):
         return [checkout for checkout in self.checkouts if checkout.ended_at is None]
 
 
-class Scope:
+class Scope(Owner):
     """A stretch of work that should leave nothing behind.
 
     A request's scope is also the ``start_response`` that the application is given: so it learns status and length
     of the answer without a further function.
     """
 
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "also_begun",
+        "also_held",
+        "answer",
+        "begun",
+        "commits",
+        "ended",
+        "environ",
+        "held",
+        "held_peak",
+        "holder",
+        "incidents",
+        "last_transaction",
+        "measured",
+        "method",
+        "owner",
+        "parent",
+        "rule",
+        "start_response",
+    )
+
     #: The watch that judges it.
     owner: t.Any
     holder: Holder
-    transactions: set[Transaction]
-    checkouts: set[Checkout]
+    parent: Scope | None
+    ended: bool
+    #: The root transactions of Sessions that were begun in it and are open: mostly one at a time.
+    begun: Transaction | None
+    also_begun: set[Transaction] | None
+    held_peak: int
+    commits: int
+    incidents: list[Incident] | None
+    last_transaction: Transaction | None
+    #: The status line, once a response was built.
+    answer: str | None
+    #: Whether the answer has a length, so that its body is no open stream.
+    measured: bool
+    environ: dict[str, t.Any] | None
+    start_response: t.Any
+    method: str
+    rule: t.Any
+
     kind = "request"
     label: str | None = None
-    parent: Scope | None = None
-    ended = False
-    held_peak = 0
-    commits = 0
     #: How often each line committed, counted from the second commit on.
     commit_calls: dict[Call | None, int] | None = None
     #: How often each line checked out a connection after the scope had returned one, and how often that was in all.
@@ -468,12 +586,8 @@ class Scope:
     checkouts_again = 0
     #: The streaming results it asked for.
     streams: list[Stream] | None = None
-    incidents: list[Incident] | None = None
-    last_transaction: Transaction | None = None
     #: Whose commit was the first one.
     first_commit: Checkout | Transaction | None = None
-    #: The HTTP status, once a response was built.
-    status: int | None = None
     #: The name of the exception that left the view, the command or the block.
     error: str | None = None
     #: Whether it failed before its first commit, and whether it did so by abort().
@@ -481,14 +595,8 @@ class Scope:
     #: The transaction that had ended last when it failed.
     failed_after: Transaction | None = None
     aborted = False
-    #: Whether the answer has a length, so that its body is no open stream.
-    measured = False
     #: Once its body is streamed: Sessions with a lower number than this are older than the stream.
     session_number: int | None = None
-    environ: dict[str, t.Any] | None = None
-    start_response: t.Any = None
-    method = ""
-    rule: t.Any = None
     context_ref: Ref | None = None
     #: How many requests have left something to it because they ran inside its app context.
     guests = 0
@@ -501,20 +609,55 @@ class Scope:
     def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: t.Any) -> t.Any:
         """Start the response, and remember what it says of itself."""
         try:
-            self.status = int(status[:3])
-            for name, _ in headers:
-                if name == "Content-Length":
-                    self.measured = True
-                    break
+            self.answer = status
+            # Where Werkzeug puts it, and then anywhere.
+            if (len(headers) > 1 and headers[1][0] == "Content-Length") or _have_length(headers):
+                self.measured = True
             environ = self.environ
             if environ is not None:
-                self.method = environ["REQUEST_METHOD"]
                 request = environ.get("werkzeug.request")
                 if request is not None:
                     self.rule = request.url_rule
         except Exception:  # a status or header that no server would take either
-            self.status = None
+            self.answer = None
         return self.start_response(status, headers, *exc_info)
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, once a response was built."""
+        try:
+            return None if self.answer is None else int(self.answer[:3])
+        except ValueError:  # one that no server would take either
+            return None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing that was opened in it is open any more."""
+        return self.held is None and self.begun is None and not self.also_held and not self.also_begun
+
+    @property
+    def transactions(self) -> set[Transaction]:
+        """What was begun in it and is open now."""
+        transactions = set() if self.also_begun is None else self.also_begun.copy()
+        if self.begun is not None:
+            transactions.add(self.begun)
+        return transactions
+
+    def enter(self, transaction: Transaction) -> None:
+        """Enter *transaction* as begun in it."""
+        if self.begun is None:
+            self.begun = transaction
+        elif self.also_begun is None:
+            self.also_begun = {transaction}
+        else:
+            self.also_begun.add(transaction)
+
+    def leave(self, transaction: Transaction) -> None:
+        """Take *transaction* off, if it was begun in it."""
+        if self.begun is transaction:
+            self.begun = None
+        elif self.also_begun is not None:
+            self.also_begun.discard(transaction)
 
     @property
     def name(self) -> str:
@@ -526,10 +669,9 @@ class Scope:
         return f"{method} {'<unmatched>' if self.rule is None else self.rule.rule}"
 
     def note_rule(self) -> None:
-        """Remember method and URL rule of a request; Flask takes the request off the environ at its end."""
+        """Remember the URL rule of a request; Flask takes the request off the environ at its end."""
         environ = self.environ
         if environ is not None and self.rule is None:
-            self.method = environ["REQUEST_METHOD"]
             request = environ.get("werkzeug.request")
             if request is not None:
                 self.rule = request.url_rule
@@ -555,9 +697,17 @@ def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, 
     scope.owner = owner
     scope.parent = parent
     scope.holder = holder
-    scope.transactions = set()
-    scope.checkouts = set()
+    scope.environ = scope.start_response = scope.answer = scope.rule = None
+    scope.held = scope.also_held = scope.begun = scope.also_begun = None
+    scope.incidents = scope.last_transaction = None
+    scope.ended = scope.measured = False
+    scope.commits = scope.held_peak = 0
+    scope.method = ""
     return scope
+
+
+def _have_length(headers: list[tuple[str, str]]) -> bool:
+    return any(name == "Content-Length" for name, _ in headers)
 
 
 class Incident:
@@ -598,8 +748,9 @@ class Ledger:
         self.engines_left: weakref.WeakKeyDictionary[t.Any, dict[t.Any, deque[EngineInfo]]] = (
             weakref.WeakKeyDictionary()
         )
-        self.checkouts: set[Checkout] = set()
-        #: Sessions' root transactions by ``id(session)``.
+        #: Every pooled connection that this process has checked out, for as long as its pool keeps it.
+        self.pooled: set[weakref.ref[Pooled]] = set()
+        #: Sessions' root transactions by the number of the Session.
         self.transactions: dict[int, Transaction] = {}
         #: Scopes that are open; only those that may outlive their thread's attention are kept here.
         self.scopes: set[Scope] = set()
@@ -629,7 +780,7 @@ class Ledger:
     def forget(self) -> None:
         """Drop all that is live, as a child process must after a fork: it is its parent's."""
         for live in (
-            self.checkouts,
+            self.pooled,
             self.transactions,
             self.scopes,
             self.waiting,
@@ -641,8 +792,26 @@ class Ledger:
         for ref in self.holders.copy():
             holder = ref()
             if holder is not None:
-                holder.checkouts.clear()
-                holder.opening = holder.latest = holder.scope = None
+                holder.held = holder.also_held = holder.latest = holder.scope = None
+
+    @property
+    def checkouts(self) -> set[Checkout]:
+        """What is checked out now."""
+        found: set[Checkout] = set()
+        for ref in self.pooled.copy():
+            pooled = ref()
+            if pooled is None:
+                continue
+            checkout, also = pooled.checkout, pooled.also
+            if checkout is not None:
+                found.add(checkout)
+            if also is not None:
+                found.update(also)
+        return found
+
+    def enter(self, pooled: Pooled) -> None:
+        """Follow what is checked out of *pooled* from now on."""
+        self.pooled.add(weakref.ref(pooled, self.pooled.discard))
 
     def fork(self) -> None:
         """Begin anew in a child process."""
@@ -691,7 +860,7 @@ class Ledger:
 
     def used(self, engine: EngineInfo) -> int:
         """Return how many connections of *engine* are checked out."""
-        return sum(1 for checkout in self.checkouts.copy() if checkout.engine is engine)
+        return sum(1 for checkout in self.checkouts if checkout.engine is engine)
 
 
 #: The scope that the running code is in.

@@ -105,20 +105,24 @@ class Middleware:
         try:
             if not self.scopes.awake:
                 self.scopes.wake()
-            scope = Scope()
-            scope.owner = owner
-            scope.environ = environ
-            scope.start_response = start_response
-            scope.transactions = set()
-            scope.checkouts = set()
-            parent = current_scope.get()
-            if parent is not None and not parent.ended:
-                scope.parent = parent
             try:
                 holder = self._recorder.local.holder
             except AttributeError:
                 holder = self._recorder.holder()
+            scope = Scope()
+            scope.owner = owner
             scope.holder = holder
+            scope.environ = environ
+            scope.method = environ.get("REQUEST_METHOD", "")
+            scope.start_response = start_response
+            scope.answer = scope.rule = scope.incidents = scope.last_transaction = None
+            scope.held = scope.also_held = scope.begun = scope.also_begun = None
+            scope.ended = scope.measured = False
+            scope.commits = scope.held_peak = 0
+            parent = current_scope.get()
+            if parent is not None and parent.ended:
+                parent = None
+            scope.parent = parent
             holder.scope = scope
             # What this thread used last belongs to earlier work: if it is used again, that is to be looked at.
             holder.latest = None
@@ -132,8 +136,13 @@ class Middleware:
             current_scope.reset(token)
             self._failed(scope, error)
             raise
-        current_scope.reset(token)
-        if scope.measured and not scope.transactions and not scope.checkouts:
+        if (
+            scope.measured
+            and scope.held is None
+            and scope.begun is None
+            and scope.also_held is None
+            and scope.also_begun is None
+        ):
             # Nothing is open and the length is known: a generator that still sends needs no watching.
             # A failure after a commit is to be judged; without one it has left nothing.
             if (
@@ -148,7 +157,11 @@ class Middleware:
                 ledger.closed.append(scope)
             else:
                 self.end(scope)
+            if parent is not None:
+                # Without one it may stay: who finds a scope that has ended looks elsewhere.
+                current_scope.reset(token)
             return body
+        current_scope.reset(token)
         if _is_whole(body, environ) or (scope.measured and _is_sequence(body)):
             self.end(scope)
             return body

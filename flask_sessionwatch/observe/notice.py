@@ -140,7 +140,7 @@ class Noticer:
         capacity = checkout.engine.capacity
         if not capacity:
             return
-        for other in held.copy():
+        for other in held:
             if other is not checkout and other.engine is checkout.engine and other.user is checkout.holder:
                 use = self._ledger.used(checkout.engine) / capacity
                 self._file("nested", checkout.stack, checkout.scope, checkout, other=other, use=use)
@@ -150,11 +150,11 @@ class Noticer:
         """Note a connection that a hook checks out while the one whose commit called it is still out."""
         if not any(code in _COMMITTING for code, _ in checkout.stack):
             return
-        for other in held.copy():
+        for other in held:
             committing = other.transaction
             if committing is None or not committing.committed or committing.ended_at is not None:
                 continue
-            if self._ledger.transactions.get(committing.session_id) is committing:
+            if self._ledger.transactions.get(committing.session_key) is committing:
                 self._file("after_commit", checkout.stack, checkout.scope, committing, second=True)
                 return
 
@@ -162,7 +162,7 @@ class Noticer:
         """Note who held the connections of a pool that ran dry, and tell it in *error* as well."""
         holder, scope = self._holder(), self._scope()
         stack = self._capture(frame)
-        held = [each for each in self._ledger.checkouts.copy() if each.engine is info]
+        held = [each for each in self._ledger.checkouts if each.engine is info]
         held.sort(key=lambda each: each.began_at)
         now = clock()
         frames = sys._current_frames()
@@ -204,10 +204,8 @@ class Noticer:
         in_statement = checkout.statements == 1 and sent
         if checkout.statements and not in_statement:
             return  # it has worked since, and died in use
-        # One that was opened by this very check-out is no old one; and a pool that asks first has asked. Python makes
-        # one plain reference per object, so the same proxy has the same one.
-        fresh = checkout.proxy is checkout.pooled.first
-        if fresh or getattr(checkout.engine.pool, "_pre_ping", False):
+        # One that was opened by this very check-out is no old one; and a pool that asks first has asked.
+        if checkout.opened or getattr(checkout.engine.pool, "_pre_ping", False):
             return
         opened_at = checkout.pooled.connected_at
         age = None if opened_at is None else clock() - opened_at
@@ -305,7 +303,7 @@ class Noticer:
     def error_left(self, error: BaseException) -> None:
         """Follow up an exception that left the application's code, and what it was raised from."""
         scope = self._scope()
-        for transaction in () if scope is None else scope.transactions.copy():
+        for transaction in () if scope is None else scope.transactions:
             if len(transaction.checkouts) > 1:
                 self.outcomes.commit_failed(transaction, _stack_of(error))
         status = getattr(error, "code", None)
@@ -332,9 +330,9 @@ class Noticer:
         """Look at a transaction that is not the first thing in its scope."""
         scope = transaction.scope
         assert scope is not None
-        if scope.status is not None:
+        if scope.answer is not None:
             transaction.late = self._late(scope, session, frame)
-        for other in scope.transactions.copy():
+        for other in scope.transactions:
             if other.holder is transaction.holder and self._is_nested(session, other):
                 stack = self._capture(frame)
                 self._file("nested_context", stack, scope, None, pending=other.stack)
@@ -555,7 +553,7 @@ class Noticer:
         # expunge() and an explicit rollback fire the same event, but there somebody asked for it.
         if runs(frame, _ROLLING_BACK) or not runs(frame, _CLOSING):
             return
-        transaction = self._ledger.transactions.get(id(session)) or self._last_of(session)
+        transaction = self._ledger.transactions.get(session.hash_key) or self._last_of(session)
         if transaction is None or transaction.failure is not None or transaction.left_by(sys.exc_info()[1]):
             return
         name = state.class_.__name__
@@ -608,7 +606,7 @@ class Noticer:
     def _last_of(self, session: t.Any) -> Transaction | None:
         scope = self._scope()
         last = None if scope is None else scope.last_transaction
-        return last if last is not None and last.session_id == id(session) else None
+        return last if last is not None and last.session_key == session.hash_key else None
 
     def _loss(self, transaction: Transaction, how: str) -> None:
         if not transaction.lost:

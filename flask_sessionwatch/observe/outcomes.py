@@ -66,7 +66,7 @@ class Outcomes:
 
     def savepoint(self, session: t.Any) -> None:
         """Remember how much was written before a savepoint."""
-        transaction = self._ledger.transactions.get(id(session))
+        transaction = self._ledger.transactions.get(session.hash_key)
         if transaction is not None:
             self._count(transaction)
             if transaction.savepoints is None:
@@ -81,7 +81,7 @@ class Outcomes:
 
     def savepoint_ended(self, session: t.Any, frame: FrameType) -> None:
         """Close the innermost savepoint, by whichever way; one that SQLite has committed has escaped."""
-        transaction = self._ledger.transactions.get(id(session))
+        transaction = self._ledger.transactions.get(session.hash_key)
         if transaction is None or not transaction.savepoints:
             return
         self._count(transaction)
@@ -138,7 +138,7 @@ class Outcomes:
     def committed_again(self, transaction: Transaction, scope: Scope) -> None:
         """Note a second transaction of a request that wrote, other than by the same line as the first."""
         last = scope.last_transaction
-        if last is None or not last.committed or last.session_id != transaction.session_id:
+        if last is None or not last.committed or last.session_key != transaction.session_key:
             return
         if scope.kind != "request" or None in (last.wrote_at, transaction.wrote_at):
             return

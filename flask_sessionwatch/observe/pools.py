@@ -49,7 +49,7 @@ class PoolState(t.NamedTuple):
 
 def pool_states(ledger: Ledger) -> list[PoolState]:
     """Return the state of every pool that has a limit."""
-    checkouts = sorted(ledger.checkouts.copy(), key=lambda each: each.began_at)
+    checkouts = sorted(ledger.checkouts, key=lambda each: each.began_at)
     waiting = sorted(ledger.waiting.copy().values(), key=lambda each: each[1])
     states = []
     for engine in ledger.engines.copy().values():

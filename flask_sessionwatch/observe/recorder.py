@@ -22,6 +22,7 @@ from sqlalchemy import orm
 from sqlalchemy import pool as sa_pool
 
 from . import greenlets
+from . import identity
 from .engines import KEY
 from .engines import Engines
 from .engines import pooled_of
@@ -74,6 +75,10 @@ class Recorder:
         self.on_fork: t.Callable[[], None] = ledger.fork
         #: What each thread, or each greenlet where there are any, has of its own.
         self.local: t.Any = threading.local()
+        #: Tells that thread or greenlet from others.
+        self.ident: t.Callable[[], int] = threading.get_ident
+        #: The latest check-out, until a Session has claimed it as its own.
+        self.unclaimed: Checkout | None = None
         self.waits = Waits(ledger, self.holder, self.on_pool_timeout, self.failed)
         self.engines = Engines(ledger, self.waits.watch)
         self.notice = Noticer(ledger, self.holder, self.scope)
@@ -102,6 +107,7 @@ class Recorder:
         """Keep a record per greenlet from now on, if there are any; until then it costs nothing."""
         if greenlets.in_use() and not isinstance(self.local, greenlets.GreenletLocal):
             self.local = greenlets.GreenletLocal(self.local)
+            self.ident = greenlets.ident
 
     def detach(self) -> None:
         """Remove every listener.
@@ -210,7 +216,7 @@ class Recorder:
         try:
             pooled = connection_record.record_info.get(KEY)
             if pooled is None or pooled.settled != getpid():
-                pooled = self._settle(connection_record, connection_proxy, pooled)
+                pooled = self._settle(connection_record, pooled)
                 if pooled is None:
                     return
             try:
@@ -222,30 +228,36 @@ class Recorder:
                 scope = self.find_scope()
             checkout = Checkout()
             checkout.pooled = pooled
-            checkout.proxy = weakref.ref(connection_proxy)
+            # The pool's own reference, which dies with the proxy as one of ours would.
+            checkout.proxy = connection_record.fairy_ref
             checkout.holder = checkout.user = holder
-            ledger = self.ledger
-            checkout.stack = stack = ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
+            checkout.scope = scope
+            checkout.stack = stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
             checkout.began_at = clock()
-            if holder.waited:
-                checkout.waited, holder.waited = holder.waited, 0.0
-            opening = holder.opening
-            if opening is not None and not opening.stack:
-                opening.stack = stack
+            checkout.waited = waited = holder.waited
+            checkout.last_at = 0.0
+            checkout.writes = checkout.statements = checkout.handled = 0
+            checkout.ended_at = checkout.transaction = checkout.latest_ref = None
+            checkout.cursor = checkout.failure = checkout.wrote_at = None
+            checkout.closer = False
+            if waited:
+                holder.waited = 0.0
+            if pooled.fresh:
+                pooled.fresh = False
+                checkout.opened = True
             if pooled.checkout is not None:
                 pooled.also = [*(pooled.also or ()), pooled.checkout]
-            pooled.checkout = holder.latest = checkout
-            ledger.checkouts.add(checkout)
-            if scope is None:
-                held = holder.checkouts
-            else:
-                checkout.scope = scope
-                held = scope.checkouts
-            held.add(checkout)
+            pooled.checkout = holder.latest = self.unclaimed = checkout
             if pooled.also is not None:
                 self._end_closed_of(pooled)
-            count = len(held)
-            if count > 1:
+            owner = holder if scope is None else scope
+            count = 1
+            if owner.held is None and not owner.also_held:
+                owner.held = checkout
+            else:
+                owner.take(checkout)
+                held = owner.checkouts
+                count = len(held)
                 self.notice.nested(checkout, held)
             if scope is not None:
                 if count > scope.held_peak:
@@ -255,7 +267,7 @@ class Recorder:
         except Exception:
             self.failed("checkout")
 
-    def _settle(self, record: t.Any, proxy: t.Any, pooled: Pooled | None) -> Pooled | None:
+    def _settle(self, record: t.Any, pooled: Pooled | None) -> Pooled | None:
         """Look closer at a connection whose engine is not known by name, or that another process opened."""
         pid = getpid()
         if self.ledger.pid != pid:
@@ -263,8 +275,7 @@ class Recorder:
         pooled = self.engines.settle(record, pooled)
         if pooled is None:
             return None
-        if pooled.first is None:
-            pooled.first = weakref.ref(proxy)
+        self.ledger.enter(pooled)
         if not pooled.engine.reused:
             self.notice.engine_used(pooled.engine, sys._getframe(2))
         if pooled.pid != pid and pooled.foreign_to != pid:
@@ -288,12 +299,13 @@ class Recorder:
                 return
             pooled.checkout = None
             checkout.ended_at = clock()
-            self.ledger.checkouts.discard(checkout)
-            scope = checkout.scope
-            if scope is None:
-                checkout.holder.checkouts.discard(checkout)
+            owner = checkout.scope
+            if owner is None:
+                owner = checkout.holder
+            if owner.held is checkout:
+                owner.held = None
             else:
-                scope.checkouts.discard(checkout)
+                owner.let_go(checkout)
             user = checkout.user
             if user.latest is checkout:
                 user.latest = None
@@ -301,6 +313,7 @@ class Recorder:
                 self._collected(checkout)
             elif checkout.cursor is not None:
                 self.notice.core_end(checkout, sys._getframe(1))
+            checkout.proxy = _gone
             self.ledger.closed.append(checkout)
         except Exception:
             self.failed("checkin")
@@ -324,9 +337,9 @@ class Recorder:
         if checkout.ended_at is None:
             checkout.ended_at = clock()
             checkout.cursor = None
-            self.ledger.checkouts.discard(checkout)
-            owner = checkout.scope or checkout.holder
-            owner.checkouts.discard(checkout)
+            if checkout.pooled.checkout is checkout:
+                checkout.pooled.checkout = None
+            (checkout.scope or checkout.holder).let_go(checkout)
             self.ledger.closed.append(checkout)
         return True
 
@@ -345,9 +358,8 @@ class Recorder:
     def _forget(self, transaction: Transaction) -> None:
         """End a transaction whose Session the collector has taken."""
         live = self.ledger.transactions
-        # Another Session may have its number by now.
-        if live.get(transaction.session_id) is transaction:
-            live.pop(transaction.session_id, None)
+        if live.get(transaction.session_key) is transaction:
+            live.pop(transaction.session_key, None)
         transaction.ending = "garbage_collected"
         self._end(transaction)
 
@@ -385,21 +397,22 @@ class Recorder:
         if not self.active:
             return
         try:
-            try:
-                holder = self.local.holder
-            except AttributeError:
-                holder = self.holder()
-            checkout = holder.latest
             connection = context.root_connection
-            if checkout is None or checkout.connection_id != id(connection) or checkout.user is not holder:
-                checkout = self._checkout_of(connection, holder)
-                if checkout is None:
-                    return
+            try:
+                record = connection._dbapi_connection._connection_record
+                checkout = record.record_info[KEY].checkout
+            except (AttributeError, KeyError):  # detached, ignored, or opened before the watch
+                return
+            if checkout is None:
+                return
+            user = checkout.user
+            if user.latest is not checkout or user.ident != self.ident():
+                self._note_use(checkout)
             checkout.statements += 1
             checkout.last_at = clock()
             if checkout.transaction is None:
                 checkout.latest_ref = _ref_to(connection.get_transaction())
-            if (
+            if not statement.startswith("SELECT") and (
                 context.isinsert
                 or context.isupdate
                 or context.isdelete
@@ -417,20 +430,15 @@ class Recorder:
         """Note a statement without parameters."""
         self.on_execute(cursor, statement, None, context)
 
-    def _checkout_of(self, connection: t.Any, holder: Holder) -> Checkout | None:
-        """Find the check-out behind *connection*, which is not the one this thread used last."""
-        pooled = pooled_of(connection)
-        checkout = None if pooled is None else pooled.checkout
-        if checkout is None:
-            return None
-        checkout.connection_id = id(connection)
+    def _note_use(self, checkout: Checkout) -> None:
+        """Look at the use of a check-out that is not the one this thread used last."""
+        holder = self.holder()
         if checkout.user is not holder:
             self.notice.hand_over(checkout, holder)
         holder.latest = checkout
         scope = self.scope()
         if scope is not checkout.scope:
             self.notice.foreign_use(checkout.transaction, scope, sys._getframe(2))
-        return checkout
 
     def _note_write(self, checkout: Checkout, cursor: t.Any, connection: t.Any, context: t.Any) -> None:
         target: Transaction | Checkout = checkout.transaction or checkout
@@ -489,57 +497,82 @@ class Recorder:
                 if transaction.nested:
                     self.notice.outcomes.savepoint(session)
                 return
-            try:
-                holder = self.local.holder
-            except AttributeError:
-                holder = self.holder()
-            scope = current_scope.get()
-            if scope is None or scope.ended:
-                scope = self.find_scope()
-            if scope is None:
-                scope = self.ledger.lender_of(session)
-            begun = Transaction()
-            begun.session = weakref.ref(session)
-            begun.session_id = key = id(session)
-            begun.holder = holder
-            begun.began_at = clock()
-            # Python makes one plain reference per object: the objects of this session lead to the same one.
-            begun.identity_ref = weakref.ref(session.identity_map)
-            if sys._getframe(_FRAMES_BETWEEN).f_code is not _FOR_CONNECTION:
-                # Otherwise the connection comes at once, and its stack is this one.
-                begun.stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
-                begun.handled = id(sys.exc_info()[1])
-            self.ledger.transactions[key] = holder.opening = begun
-            if scope is not None:
-                begun.scope = scope
-                if scope.transactions or scope.status is not None:
-                    self.notice.further(begun, session, sys._getframe(1))
-                scope.transactions.add(begun)
-                if scope.incidents is not None:
-                    self.notice.begun_again(scope, session, sys._getframe(1))
+            self.unclaimed = None
+            if sys._getframe(_FRAMES_BETWEEN).f_code is _FOR_CONNECTION:
+                # after_begin follows at once, and knows the connection.
+                return
+            begun = self._begin(session, self.scope())
+            begun.stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
+            begun.handled = id(sys.exc_info()[1])
         except Exception:
             self.failed("after_transaction_create")
+
+    def _begin(self, session: t.Any, scope: Scope | None) -> Transaction:
+        """Enter a Session's root transaction that was begun without a connection."""
+        begun = Transaction()
+        begun.holder = self.holder()
+        begun.began_at = clock()
+        begun.stack = ()
+        self._enter(begun, session, scope)
+        return begun
+
+    def _enter(self, begun: Transaction, session: t.Any, scope: Scope | None) -> None:
+        if scope is None:
+            scope = self.ledger.lender_of(session)
+        begun.session_key = key = session.hash_key
+        if identity.UNKNOWN:
+            identity.remember(session)
+        # Python makes one plain reference per object: the objects of this session lead to the same one.
+        begun.identity_ref = weakref.ref(session.identity_map)
+        begun.ended_at = begun.ending = begun.cursor = begun.failure = None
+        begun.wrote_at = begun.tables = begun.ended_by = None
+        begun.external = begun.committed = begun.rolled_back = False
+        begun.writes = begun.handled = 0
+        begun.checkouts = ()
+        begun.scope = scope
+        self.ledger.transactions[key] = begun
+        if scope is not None:
+            if scope.begun is None and not scope.also_begun:
+                scope.begun = begun
+                if scope.answer is not None:
+                    self.notice.further(begun, session, sys._getframe(2))
+            else:
+                self.notice.further(begun, session, sys._getframe(2))
+                scope.enter(begun)
+            if scope.incidents is not None:
+                self.notice.begun_again(scope, session, sys._getframe(2))
 
     def on_begin(self, session: t.Any, transaction: t.Any, connection: t.Any) -> None:
         """Join a Session's transaction to the connection it has just checked out."""
         if not self.active:
             return
         try:
-            begun = self.ledger.transactions.get(id(session))
+            begun = self.ledger.transactions.get(session.hash_key)
+            checkout = self.unclaimed
+            self.unclaimed = None
+            if checkout is None or checkout.proxy() is not connection._dbapi_connection:
+                # It runs on somebody else's connection, or another thread has checked one out meanwhile.
+                checkout = _claimed(transaction, connection)
             if begun is None:
-                return
-            checkout = self.local.holder.latest
-            if checkout is not None and checkout.transaction is None and checkout.began_at >= begun.began_at:
+                if checkout is None:
+                    begun = self._begin(session, self.scope())
+                    begun.stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
+                else:
+                    begun = Transaction()
+                    begun.holder = checkout.holder
+                    begun.began_at = checkout.began_at
+                    begun.stack = checkout.stack
+                    self._enter(begun, session, checkout.scope)
+            if checkout is None:
+                begun.external = not begun.checkouts
+            elif checkout.transaction is None:
                 checkout.transaction = begun
-                checkout.connection_id = id(connection)
                 begun.checkouts += (checkout,)
                 scope = begun.scope
                 if checkout.scope is not scope:
                     self.notice.foreign_use(begun, checkout.scope, sys._getframe(1))
                 elif scope is not None and scope.last_transaction is not None:
                     self.notice.outcomes.begun_again(begun, checkout, scope, session)
-            elif checkout is None or checkout.transaction is not begun:
-                begun.external = not begun.checkouts
         except Exception:
             self.failed("after_begin")
             self._lose_track(session)
@@ -549,7 +582,7 @@ class Recorder:
         if not self.active:
             return
         try:
-            begun = self.ledger.transactions.get(id(session))
+            begun = self.ledger.transactions.get(session.hash_key)
             if begun is None or session.in_nested_transaction():
                 return
             begun.committed = True
@@ -579,14 +612,14 @@ class Recorder:
         if not self.active:
             return
         try:
-            begun = self.ledger.transactions.get(id(session))
+            begun = self.ledger.transactions.get(session.hash_key)
             if begun is None:
                 return
             if session.in_nested_transaction():
                 self.notice.outcomes.savepoint_undone(begun)
                 return
             begun.rolled_back = True
-            if begun.cursor is not None and begun.scope is not None and begun.scope.status is not None:
+            if begun.cursor is not None and begun.scope is not None and begun.scope.answer is not None:
                 self.notice.late_rollback(begun)
         except Exception:
             self.failed("after_rollback")
@@ -602,7 +635,7 @@ class Recorder:
                 if transaction.nested:
                     self.notice.outcomes.savepoint_ended(session, sys._getframe(1))
                 return
-            begun = self.ledger.transactions.pop(id(session), None)
+            begun = self.ledger.transactions.pop(session.hash_key, None)
             if begun is None:
                 return
             if begun.committed:
@@ -614,7 +647,7 @@ class Recorder:
                     begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
                 scope = begun.scope
                 # Flask answers first, and closes what is left over afterwards.
-                if scope is not None and scope.status is None and scope.environ is not None:
+                if scope is not None and scope.answer is None and scope.environ is not None:
                     self.notice.ended_by(begun, sys._getframe(_FRAMES_ENDING))
             if origin is _BEGIN:
                 self.notice.ended_by(begun, sys._getframe(_FRAMES_ENDING))
@@ -626,9 +659,9 @@ class Recorder:
     def _lose_track(self, session: t.Any) -> None:
         """Drop a transaction whose record is no longer true, so that nobody is accused by it."""
         with contextlib.suppress(Exception):
-            lost = self.ledger.transactions.pop(id(session), None)
+            lost = self.ledger.transactions.pop(session.hash_key, None)
             if lost is not None and lost.scope is not None:
-                lost.scope.transactions.discard(lost)
+                lost.scope.leave(lost)
 
     def _end(self, transaction: Transaction) -> None:
         # A connection is returned right before its transaction ends; the time is known then.
@@ -638,10 +671,11 @@ class Recorder:
             transaction.cursor = None
         scope = transaction.scope
         if scope is not None:
-            scope.transactions.discard(transaction)
+            if scope.begun is transaction:
+                scope.begun = None
+            else:
+                scope.leave(transaction)
             scope.last_transaction = transaction
-        if transaction.holder.opening is transaction:
-            transaction.holder.opening = None
         self.ledger.closed.append(transaction)
 
     def on_pending_dropped(self, session: t.Any, state: t.Any) -> None:
@@ -695,11 +729,17 @@ class Recorder:
         checkout.pooled = pooled
         checkout.proxy = weakref.ref(proxy)
         checkout.holder = checkout.user = holder
+        checkout.scope = None
         checkout.stack = stack
         checkout.began_at = began_at
+        checkout.waited = checkout.last_at = 0.0
+        checkout.writes = checkout.statements = checkout.handled = 0
+        checkout.ended_at = checkout.transaction = checkout.latest_ref = None
+        checkout.cursor = checkout.failure = checkout.wrote_at = None
+        checkout.closer = False
         checkout.early = True
         pooled.checkout = checkout
-        self.ledger.checkouts.add(checkout)
+        self.ledger.enter(pooled)
 
     def prune(self) -> None:
         """Drop the records of Sessions and connections that died unheard."""
@@ -707,7 +747,7 @@ class Recorder:
         for key, transaction in list(ledger.transactions.copy().items()):
             if transaction.session() is None and ledger.transactions.get(key) is transaction:
                 self._forget(transaction)
-        for checkout in ledger.checkouts.copy():
+        for checkout in ledger.checkouts:
             # A check-in may be under way in another thread; one that is a while closed was not heard.
             if clock() - checkout.used_at > _UNHEARD_AFTER:
                 self.end_if_closed(checkout)
@@ -719,3 +759,14 @@ class Recorder:
 
 def _ref_to(transaction: t.Any) -> weakref.ref[t.Any] | None:
     return None if transaction is None else weakref.ref(transaction)
+
+
+def _gone() -> None:
+    """Stand for the reference to a proxied connection that was returned."""
+
+
+def _claimed(transaction: t.Any, connection: t.Any) -> Checkout | None:
+    """Return the check-out that a SessionTransaction has made for itself; None for somebody else's."""
+    entry = getattr(transaction, "_connections", {}).get(connection)
+    pooled = pooled_of(connection)
+    return None if pooled is None or entry is None or not entry[3] else pooled.checkout

@@ -91,10 +91,10 @@ class Scopes:
             scope.note_rule()
             # The environ holds cookies and secrets: it is not kept longer than needed.
             scope.environ = scope.start_response = None
-        if scope.transactions or scope.checkouts:
+        if not scope.is_done:
             self._settle(scope)
         scope.ended = True
-        left = scope.transactions or scope.checkouts
+        left = not scope.is_done
         failed = scope.commits and not scope.succeeded
         if left or scope.incidents is not None or scope.commits > 1 or failed or scope.owner.ears:
             scope.owner.judge(scope)
@@ -104,34 +104,34 @@ class Scopes:
         """Let go of what other threads still use, and of what belongs to the scope around this one."""
         # Whoever uses what is left is to be looked at closely.
         scope.holder.latest = None
-        for checkout in scope.checkouts.copy():
+        for checkout in scope.checkouts:
             self.recorder.end_if_closed(checkout)
         self._release_background(scope)
         outer = self._outer(scope)
         if outer is None:
             return
-        for transaction in scope.transactions.copy():
+        for transaction in scope.transactions:
             self._note_uncommitted(transaction, scope)
             transaction.origin = transaction.origin or scope
             transaction.scope = outer
-            outer.transactions.add(transaction)
-            scope.transactions.discard(transaction)
-        for checkout in scope.checkouts.copy():
+            scope.leave(transaction)
+            outer.enter(transaction)
+        for checkout in scope.checkouts:
             checkout.origin = checkout.origin or scope
             checkout.scope = outer
-            outer.checkouts.add(checkout)
-            scope.checkouts.discard(checkout)
+            scope.let_go(checkout)
+            outer.take(checkout)
 
     def _release_background(self, scope: Scope) -> None:
-        for transaction in scope.transactions.copy():
+        for transaction in scope.transactions:
             if transaction.holder is not scope.holder and self._is_busy(transaction.holder):
                 transaction.scope = None
-                scope.transactions.discard(transaction)
-        for checkout in scope.checkouts.copy():
+                scope.leave(transaction)
+        for checkout in scope.checkouts:
             if checkout.user is not scope.holder and self._is_busy(checkout.user):
                 checkout.scope = None
-                checkout.holder.checkouts.add(checkout)
-                scope.checkouts.discard(checkout)
+                scope.let_go(checkout)
+                checkout.holder.take(checkout)
 
     def _is_busy(self, holder: Holder) -> bool:
         """Whether *holder* still runs code of the application, or an event loop that may.

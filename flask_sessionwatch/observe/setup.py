@@ -43,7 +43,6 @@ class Inherited(t.NamedTuple):
 class Served(t.NamedTuple):
     """A Session that is still there although the request it served is over."""
 
-    session: weakref.ref[t.Any]
     scope: Scope
     #: Leads to its identity map, which close() replaces by a new one.
     identity_map: weakref.ref[t.Any]
@@ -200,9 +199,9 @@ class Setup:
 
     def _review_session(self, session: t.Any, transaction: Transaction, scope: Scope) -> None:
         """Remember a Session that outlived its request, and see whether it served one before."""
-        key = id(session)
+        key = session.hash_key
         before = self._served.get(key)
-        if before is not None and before.session() is session:
+        if before is not None:
             if before.scope is scope or before.scope.holder is not scope.holder:
                 return
             if self._was_left_open(session, before):
@@ -210,14 +209,14 @@ class Setup:
         elif len(self._served) >= _SESSIONS_KEPT:
             self._served.clear()
         leads_to = weakref.ref(session.identity_map)
-        self._served[key] = Served(transaction.session, scope, leads_to, self._looks)
+        self._served[key] = Served(scope, leads_to, self._looks)
 
     def _was_left_open(self, session: t.Any, before: Served) -> bool:
         """Whether nobody has closed *session* since the request *before*: a new identity map would be there."""
         if before.look < self._looks and before.identity_map() is session.identity_map:
             return True
         latest = before.scope.holder.scope
-        is_idle = latest is not None and latest.ended and id(session) not in self.ledger.transactions
+        is_idle = latest is not None and latest.ended and session.hash_key not in self.ledger.transactions
         return is_idle and len(session.identity_map) > 0
 
     def registry_of(self, session: t.Any) -> t.Any:

@@ -72,8 +72,8 @@ class Stacks:
         self._hooks = hooks or {}
         self._paths: tuple[str, ...] = ()
         self._known: dict[str, bool] = {}
-        #: How deep the application was found below a listener, by the library's way to that listener.
-        self._depths: dict[tuple[int, int], int] = {}
+        #: How deep the application was found below a listener, and what it had called, by the way to that listener.
+        self._depths: dict[int, tuple[int, CodeType | None]] = {}
 
     def add_paths(self, paths: Iterable[str]) -> None:
         """Count the code below *paths* as the application's, less installed libraries."""
@@ -119,10 +119,10 @@ class Stacks:
         """
         if not self.depth:
             return ()
-        frame = self.application_frame(fork + 1, 0)
+        frame = self.application_frame(fork + 1)
         return self.capture(sys._getframe(1) if frame is None else frame)
 
-    def application_frame(self, fork: int, hint: int) -> FrameType | None:
+    def application_frame(self, fork: int, hint: int = 0) -> FrameType | None:
         """Return the application's innermost frame below the caller.
 
         Python makes a frame object for every frame that is looked at, which costs more than anything else here. So
@@ -132,29 +132,28 @@ class Stacks:
         :param fork: how many frames above the caller the ways through the library part.
         :param hint: tells ways apart that part further out.
         """
-        way = (0, hint)
+        way = hint
         try:
-            way = (id(sys._getframe(fork + 1).f_code), hint)
-            depth = self._depths.get(way)
-            if depth is not None:
-                frame = sys._getframe(depth)
-                known = self._known
-                before = sys._getframe(depth - 1).f_code.co_filename
-                if known.get(frame.f_code.co_filename) and not known.get(before):
-                    return frame
-        except ValueError:  # the stack is not that deep
+            way ^= id(sys._getframe(fork + 1).f_code)
+            depth, before = self._depths[way]
+            frame = sys._getframe(depth)
+            # Behind the same function of the library as the last time, it is the application's innermost frame.
+            if sys._getframe(depth - 1).f_code is before and self._known[frame.f_code.co_filename]:
+                return frame
+        except (KeyError, ValueError):  # not come this way before, or the stack is not that deep
             pass
         return self._walk_to_application(sys._getframe(1), way)
 
-    def _walk_to_application(self, frame: FrameType | None, way: tuple[int, int]) -> FrameType | None:
-        depth = 1
+    def _walk_to_application(self, frame: FrameType | None, way: int) -> FrameType | None:
+        depth, before = 1, None
         while frame is not None:
-            if self.is_application(frame.f_code.co_filename):
+            code = frame.f_code
+            if self.is_application(code.co_filename):
                 if len(self._depths) >= _WAYS_KEPT:
                     self._depths.clear()
-                self._depths[way] = depth
+                self._depths[way] = depth, before
                 return frame
-            frame = frame.f_back
+            frame, before = frame.f_back, code
             depth += 1
         awaiting = awaiting_frame()
         while awaiting is not None and not self.is_application(awaiting.f_code.co_filename):

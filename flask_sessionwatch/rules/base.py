@@ -77,9 +77,7 @@ class Moment:
     def checkouts(self) -> list[Checkout]:
         """Every live check-out that concerns this application, oldest first."""
         live = [
-            each
-            for each in self.ledger.checkouts.copy()
-            if self._concerns(each.scope) and not each.engine.ignored
+            each for each in self.ledger.checkouts if self._concerns(each.scope) and not each.engine.ignored
         ]
         return sorted(live, key=lambda each: each.began_at)
 

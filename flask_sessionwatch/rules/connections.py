@@ -58,7 +58,7 @@ class LeakedConnection(Rule):
     hint = "use 'with engine.connect() as connection:', which returns it also on an early return or an exception."
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
-        for checkout in scope.checkouts.copy():
+        for checkout in scope.checkouts:
             if checkout.transaction is None:
                 yield self._told(checkout, moment, f"{(checkout.origin or scope).name} ended with")
 

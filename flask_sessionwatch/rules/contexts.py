@@ -66,7 +66,7 @@ class SessionAfterTeardown(Rule):
     )
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
-        for transaction in scope.transactions.copy():
+        for transaction in scope.transactions:
             late = _late(transaction)
             if late is not None and _holds_something(transaction):
                 yield self._told(transaction, moment, late)
@@ -144,7 +144,7 @@ class ContextLeak(Rule):
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
         if scope.context_ref is None or scope.context_ref() is not None or not scope.guests:
             return
-        for transaction in scope.transactions.copy():
+        for transaction in scope.transactions:
             message = f"{scope.name} was collected without having been popped, after requests had run inside of it ({scope.guests})."
             yield self.finding(moment, message, transaction.stack, scope, verb="session begun")
             return

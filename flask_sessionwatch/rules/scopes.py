@@ -59,7 +59,7 @@ class SessionOutsideScope(Rule):
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
         if scope.context_ref is None or scope.context_ref() is not None or scope.guests:
             return  # where requests have run inside of it, that is told
-        for transaction in scope.transactions.copy():
+        for transaction in scope.transactions:
             if transaction.session() is not None:
                 message = (
                     f"{scope.name} was collected without having been popped, and left its Session behind, "

@@ -65,7 +65,7 @@ class LeakedSession(Rule):
     )
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
-        for transaction in scope.transactions.copy():
+        for transaction in scope.transactions:
             level = self._level(transaction)
             if level is not None:
                 yield self._told(
