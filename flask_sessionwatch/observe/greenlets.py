@@ -39,12 +39,6 @@ def thread_ident() -> int:
     return ident
 
 
-def ident() -> int:
-    """Return what tells the running greenlet from others; the ident of its thread for the one that began with it."""
-    running = current()
-    return thread_ident() if running is None or running.parent is None else id(running)
-
-
 class GreenletLocal:
     """What ``threading.local`` is, but per greenlet and whether or not gevent has patched that.
 

@@ -25,6 +25,7 @@ from .stack import Stacks
 clock = time.monotonic
 
 Ref: t.TypeAlias = t.Callable[[], t.Any]
+T = t.TypeVar("T")
 
 #: Ended records kept until the watchdog has counted them; older ones are dropped beyond that.
 CLOSED_KEPT = 100_000
@@ -41,7 +42,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Owner:
     """Has connections checked out: mostly one at a time, so that a set is made for a second one only."""
 
-    __slots__ = ()
+    __slots__ = ("also_held", "held")
 
     held: Checkout | None
     also_held: set[Checkout] | None
@@ -76,9 +77,7 @@ class Holder(Owner):
 
     __slots__ = (
         "__weakref__",
-        "also_held",
         "greenlet_ref",
-        "held",
         "ident",
         "latest",
         "scope",
@@ -314,25 +313,50 @@ class Reads:
 
 
 # The records below are made and dropped with every request, and have no __init__: a call costs more than their attributes.
-# What a healthy request reads or writes has a slot, which is always written when a record is made. The rest has its
-# default in the class, and is written into the record's __dict__ by those few that need it.
+# What a healthy request reads or writes has a slot, which is written when a record is made. The rest is Rare.
+
+
+class Rare(t.Generic[T]):
+    """An attribute that hardly any record ever has; those that do keep it in a dict that the others never make.
+
+    :param default: what it is for all the others.
+    """
+
+    def __init__(self, default: T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, record: t.Any, owner: type | None = None) -> T:
+        more = record.more
+        found: T = self._default if more is None else more.get(self._name, self._default)
+        return found
+
+    def __set__(self, record: t.Any, value: T) -> None:
+        more = {self._name: value}
+        if record.more is None:
+            record.more = more
+        else:
+            record.more.update(more)
 
 
 class Writes:
     """What a Session's transaction, or a Core connection, has written so far."""
 
     __slots__ = (
-        "__dict__",
         "__weakref__",
         "cursor",
         "failure",
         "handled",
+        "more",
         "scope",
         "stack",
-        "wrote_at",
         "writes",
+        "wrote_at",
     )
 
+    more: dict[str, t.Any] | None
     scope: Scope | None
     #: Where it was begun or checked out.
     stack: Stack
@@ -345,14 +369,14 @@ class Writes:
     handled: int
     failure: Failure | None
 
-    lost = False
-    leaked = False
+    lost: Rare[bool] = Rare(False)
+    leaked: Rare[bool] = Rare(False)
     #: The scope that opened it, where it was handed on to the one around that.
-    origin: Scope | None = None
+    origin: Rare[Scope | None] = Rare(None)
     #: When its thread was first seen doing something else entirely.
-    suspected: float | None = None
+    suspected: Rare[float | None] = Rare(None)
     #: The highest level at which each rule has told of it, by the rule's code.
-    told: dict[str, int] | None = None
+    told: Rare[dict[str, int] | None] = Rare(None)
 
     def left_by(self, raised: BaseException | None) -> bool:
         """Whether *raised* is on its way out, and not merely handled around the whole of it."""
@@ -375,13 +399,11 @@ class Checkout(Writes):
         "ended_at",
         "holder",
         "last_at",
-        "latest_ref",
         "pooled",
         "proxy",
         "statements",
         "transaction",
         "user",
-        "waited",
     )
 
     pooled: Pooled
@@ -392,37 +414,37 @@ class Checkout(Writes):
     user: Holder
     began_at: float
     ended_at: float | None
-    #: Seconds its thread had to wait until the pool had a connection.
-    waited: float
     statements: int
     #: When its latest statement began.
     last_at: float
     #: The Session transaction that owns it; None for a Core connection.
     transaction: Transaction | None
-    #: Leads to the database transaction of a Core connection's latest statement.
-    latest_ref: Ref | None
     #: Whether its statements are to be looked at closely: after a failure or a commit, or when others have
     #: overtaken its reads.
     closer: bool
 
+    #: Seconds its thread had to wait until the pool had a connection.
+    waited: Rare[float] = Rare(0.0)
+    #: Leads to the database transaction of a Core connection's latest statement.
+    latest_ref: Rare[Ref | None] = Rare(None)
     #: How it ended: "checkin", "collected" (by the garbage collector) or "detach".
-    ending = "checkin"
+    ending: Rare[str] = Rare("checkin")
     #: When it was last seen inside a statement.
-    busy_at = 0.0
+    busy_at: Rare[float] = Rare(0.0)
     #: Leads to the database transaction of a Core connection's latest write.
-    written_ref: Ref | None = None
+    written_ref: Rare[Ref | None] = Rare(None)
     #: Its latest streaming result.
-    stream: Stream | None = None
+    stream: Rare[Stream | None] = Rare(None)
     #: Whether it was checked out before the watch was attached.
-    early = False
+    early: Rare[bool] = Rare(False)
     #: Whether it was the first to check out its connection, which was opened for it.
-    opened = False
-    reads: Reads | None = None
+    opened: Rare[bool] = Rare(False)
+    reads: Rare[Reads | None] = Rare(None)
     #: How many objects were loaded again by themselves after a commit; None while nobody counts.
-    reloads: int | None = None
+    reloads: Rare[int | None] = Rare(None)
     #: The Core transaction that the watchdog saw on it last, and when it saw that one first.
-    seen_ref: Ref | None = None
-    seen_at = 0.0
+    seen_ref: Rare[Ref | None] = Rare(None)
+    seen_at: Rare[float] = Rare(0.0)
 
     @property
     def engine(self) -> EngineInfo:
@@ -457,7 +479,6 @@ class Transaction(Writes):
         "ended_at",
         "ended_by",
         "ending",
-        "external",
         "holder",
         "identity_ref",
         "rolled_back",
@@ -474,8 +495,6 @@ class Transaction(Writes):
     ending: str | None
     #: Its connections: one, or one per bind.
     checkouts: tuple[Checkout, ...]
-    #: Whether it runs on a connection that somebody else began and ends.
-    external: bool
     committed: bool
     rolled_back: bool
     #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
@@ -485,31 +504,33 @@ class Transaction(Writes):
     #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
     ended_by: Call | None
 
+    #: Whether it runs on a connection that somebody else began and ends.
+    external: Rare[bool] = Rare(False)
     #: How much was written before each open savepoint.
-    savepoints: list[int] | None = None
+    savepoints: Rare[list[int] | None] = Rare(None)
     #: Where a savepoint was released that nothing can undo any more.
-    escaped: Stack = ()
+    escaped: Rare[Stack] = Rare(())
     #: Whether its commit succeeded on one of its connections and failed on another.
-    halved = False
+    halved: Rare[bool] = Rare(False)
     #: Class names of objects that were thrown away unsaved, with their number.
-    dropped: dict[str, int] | None = None
-    lost_how = ""
-    adopted = False
+    dropped: Rare[dict[str, int] | None] = Rare(None)
+    lost_how: Rare[str] = Rare("")
+    adopted: Rare[bool] = Rare(False)
     #: How many objects its session kept, and how many statements it had run, when that was seen to have grown last.
-    objects = 0
-    objects_at = 0
+    objects: Rare[int] = Rare(0)
+    objects_at: Rare[int] = Rare(0)
     #: How often it was seen to have grown.
-    growths = 0
+    growths: Rare[int] = Rare(0)
     #: Whether a request has changed what it has loaded.
-    overtaken = False
+    overtaken: Rare[bool] = Rare(False)
     #: When its thread was first seen to have left the function that pushed its app context.
-    left_at: float | None = None
+    left_at: Rare[float | None] = Rare(None)
     #: "teardown" or "stream", where it was begun when the teardown of its scope had closed such sessions already.
-    late: str | None = None
+    late: Rare[str | None] = Rare(None)
     #: Whether several threads were seen using it at once.
-    shared = False
+    shared: Rare[bool] = Rare(False)
     #: Leads to the scoped_session that was told to remove() it.
-    registry_ref: Ref | None = None
+    registry_ref: Rare[Ref | None] = Rare(None)
 
     def session(self) -> t.Any:
         """Return its Session, or None when that is gone."""
@@ -529,33 +550,32 @@ class Transaction(Writes):
 class Scope(Owner):
     """A stretch of work that should leave nothing behind.
 
-    A request's scope is also the ``start_response`` that the application is given: so it learns status and length
-    of the answer without a further function.
+    A request's scope stands for the ``start_response`` that the application is given: so it learns status and
+    length of the answer.
     """
 
     __slots__ = (
-        "__dict__",
         "__weakref__",
         "also_begun",
-        "also_held",
         "answer",
         "begun",
         "commits",
         "ended",
         "environ",
-        "held",
         "held_peak",
         "holder",
         "incidents",
         "last_transaction",
         "measured",
         "method",
+        "more",
         "owner",
         "parent",
         "rule",
         "start_response",
     )
 
+    more: dict[str, t.Any] | None
     #: The watch that judges it.
     owner: t.Any
     holder: Holder
@@ -577,36 +597,36 @@ class Scope(Owner):
     method: str
     rule: t.Any
 
-    kind = "request"
-    label: str | None = None
+    kind: Rare[str] = Rare("request")
+    label: Rare[str | None] = Rare(None)
     #: How often each line committed, counted from the second commit on.
-    commit_calls: dict[Call | None, int] | None = None
+    commit_calls: Rare[dict[Call | None, int] | None] = Rare(None)
     #: How often each line checked out a connection after the scope had returned one, and how often that was in all.
-    checkout_calls: dict[Call | None, int] | None = None
-    checkouts_again = 0
+    checkout_calls: Rare[dict[Call | None, int] | None] = Rare(None)
+    checkouts_again: Rare[int] = Rare(0)
     #: The streaming results it asked for.
-    streams: list[Stream] | None = None
+    streams: Rare[list[Stream] | None] = Rare(None)
     #: Whose commit was the first one.
-    first_commit: Checkout | Transaction | None = None
+    first_commit: Rare[Checkout | Transaction | None] = Rare(None)
     #: The name of the exception that left the view, the command or the block.
-    error: str | None = None
+    error: Rare[str | None] = Rare(None)
     #: Whether it failed before its first commit, and whether it did so by abort().
-    failed_early = False
+    failed_early: Rare[bool] = Rare(False)
     #: The transaction that had ended last when it failed.
-    failed_after: Transaction | None = None
-    aborted = False
+    failed_after: Rare[Transaction | None] = Rare(None)
+    aborted: Rare[bool] = Rare(False)
     #: Once its body is streamed: Sessions with a lower number than this are older than the stream.
-    session_number: int | None = None
-    context_ref: Ref | None = None
+    session_number: Rare[int | None] = Rare(None)
+    context_ref: Rare[Ref | None] = Rare(None)
     #: How many requests have left something to it because they ran inside its app context.
-    guests = 0
-    verdict = "clean"
+    guests: Rare[int] = Rare(0)
+    verdict: Rare[str] = Rare("clean")
     #: Codes and names of the rules that were allowed in it, by watch.allow().
-    allowed: frozenset[str] | None = None
+    allowed: Rare[frozenset[str] | None] = Rare(None)
     #: The text of a finding that is to be raised, for SESSIONWATCH_RAISE.
-    told: str | None = None
+    told: Rare[str | None] = Rare(None)
 
-    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: t.Any) -> t.Any:
+    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: t.Any) -> t.Any:
         """Start the response, and remember what it says of itself."""
         try:
             self.answer = status
@@ -620,7 +640,9 @@ class Scope(Owner):
                     self.rule = request.url_rule
         except Exception:  # a status or header that no server would take either
             self.answer = None
-        return self.start_response(status, headers, *exc_info)
+        if exc_info:
+            return self.start_response(status, headers, *exc_info)
+        return self.start_response(status, headers)
 
     @property
     def status(self) -> int | None:
@@ -692,8 +714,7 @@ class Scope(Owner):
 def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, holder: Holder) -> Scope:
     """Make a scope that is no request; the middleware makes those itself."""
     scope = Scope()
-    scope.kind = kind
-    scope.label = label
+    scope.more = {"kind": kind, "label": label}
     scope.owner = owner
     scope.parent = parent
     scope.holder = holder

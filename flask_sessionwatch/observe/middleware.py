@@ -25,7 +25,8 @@ def hook_in(app: flask.Flask, pages: WSGIApplication, prefix: str, scopes: Scope
     """Make every request of *app* a scope, and serve *pages* below *prefix*."""
     rule_of = functools.partial(_url_rule_of, app)
     middleware = Middleware(app.wsgi_app, pages, prefix, scopes, owner, rule_of)
-    app.wsgi_app = middleware  # type: ignore[method-assign]
+    # Its method, because a call of an object takes Python longer.
+    app.wsgi_app = middleware.serve  # type: ignore[method-assign]
     # An exception that an error handler turns into an answer is seen nowhere else.
     handler = functools.partial(_handle_user_exception, scopes, owner, app.handle_user_exception)
     app.handle_user_exception = handler  # type: ignore[method-assign]
@@ -42,7 +43,7 @@ def _handle_user_exception(
 
 def unhook(app: flask.Flask, owner: Judge) -> None:
     """Take our hooks off *app*; one that somebody has wrapped in turn stays, and passes everything through."""
-    middleware: t.Any = app.wsgi_app
+    middleware = getattr(app.wsgi_app, "__self__", None)
     if isinstance(middleware, Middleware) and middleware.owner is owner:
         _restore(app, "wsgi_app", middleware.application)
     handler: t.Any = app.handle_user_exception
@@ -89,16 +90,18 @@ class Middleware:
         self.application = application
         self.web = web
         self.prefix = prefix
+        self._prefix_length = len(prefix)
         self.scopes = scopes
         self.owner = owner
         self.rule_of = rule_of
         self._recorder = scopes.recorder
 
-    def __call__(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
+    def serve(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
+        """Let the application answer a request, in a scope of its own."""
         owner = self.owner
-        if environ.get("PATH_INFO", "").startswith(self.prefix) and self._is_own(environ):
+        if environ.get("PATH_INFO", "")[: self._prefix_length] == self.prefix and self._is_own(environ):
             return self.web(environ, start_response)
         if not owner.watching:
             return self.application(environ, start_response)
@@ -118,6 +121,7 @@ class Middleware:
             scope.answer = scope.rule = scope.incidents = scope.last_transaction = None
             scope.held = scope.also_held = scope.begun = scope.also_begun = None
             scope.ended = scope.measured = False
+            scope.more = None
             scope.commits = scope.held_peak = 0
             parent = current_scope.get()
             if parent is not None and parent.ended:
@@ -131,7 +135,7 @@ class Middleware:
             return self.application(environ, start_response)
         token = current_scope.set(scope)
         try:
-            body = self.application(environ, scope)
+            body = self.application(environ, scope.start)
         except BaseException as error:
             current_scope.reset(token)
             self._failed(scope, error)
@@ -148,7 +152,7 @@ class Middleware:
             if (
                 scope.incidents is None
                 and not owner.ears
-                and (not scope.commits or (scope.commits == 1 and (scope.status or 500) < 400))
+                and (not scope.commits or (scope.commits == 1 and (scope.answer or "5") < "4"))
             ):
                 scope.ended = True
                 scope.environ = scope.start_response = None

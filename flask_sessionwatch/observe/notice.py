@@ -407,15 +407,16 @@ class Noticer:
     def look_closer(self, checkout: Checkout, statement: str, parameters: t.Any, context: t.Any) -> None:
         """Look at a statement in a transaction that has failed, follows a commit, or whose reads others have overtaken."""
         if checkout.failure is not None:
-            self.use_after_failure(checkout, statement, context.root_connection)
+            self.use_after_failure(checkout, statement, context)
         if checkout.reloads is not None:
             self.outcomes.statement(checkout, context)
         if checkout.reads is not None:
             here = functools.partial(self._capture, sys._getframe(1))
             self.stale.read(checkout, statement, parameters, context, here)
 
-    def use_after_failure(self, checkout: Checkout, statement: str, connection: t.Any) -> None:
+    def use_after_failure(self, checkout: Checkout, statement: str, context: t.Any) -> None:
         """Notice a statement in a transaction that has failed; a rollback in between puts it right."""
+        connection = context.root_connection
         failure = checkout.failure
         assert failure is not None
         current = connection.get_nested_transaction() or connection.get_transaction()
@@ -425,7 +426,7 @@ class Noticer:
             checkout.failure = None
             if checkout.transaction is not None:
                 checkout.transaction.failure = None
-        elif not failure.used and (failed or not self.in_autocommit(connection)):
+        elif not failure.used and (failed or not self.in_autocommit(connection, context.execution_options)):
             failure.used = True
             self._file("failed", failure.stack, checkout.scope, checkout, failure=failure, how="used")
 
@@ -438,12 +439,15 @@ class Noticer:
 
     # Writes
 
-    def in_autocommit(self, connection: t.Any) -> bool:
-        """Whether each statement on *connection* commits by itself, by SQLAlchemy's or the driver's setting."""
-        level = connection.get_execution_options().get("isolation_level")
+    def in_autocommit(self, connection: t.Any, options: t.Mapping[str, t.Any]) -> bool:
+        """Whether each statement on *connection* commits by itself, by SQLAlchemy's or the driver's setting.
+
+        :param options: the execution options of a statement on it.
+        """
+        level = options.get("isolation_level")
         if level is None:
             level = getattr(connection.dialect, "_on_connect_isolation_level", None)
-        return level == "AUTOCOMMIT" or _driver_autocommits(connection.connection.dbapi_connection)
+        return level == "AUTOCOMMIT" or _driver_autocommits(connection._dbapi_connection.dbapi_connection)
 
     def core_write(self, checkout: Checkout) -> None:
         """Begin to count anew where a Core connection's writes go into another transaction than before."""

@@ -75,8 +75,6 @@ class Recorder:
         self.on_fork: t.Callable[[], None] = ledger.fork
         #: What each thread, or each greenlet where there are any, has of its own.
         self.local: t.Any = threading.local()
-        #: Tells that thread or greenlet from others.
-        self.ident: t.Callable[[], int] = threading.get_ident
         #: The latest check-out, until a Session has claimed it as its own.
         self.unclaimed: Checkout | None = None
         self.waits = Waits(ledger, self.holder, self.on_pool_timeout, self.failed)
@@ -107,7 +105,6 @@ class Recorder:
         """Keep a record per greenlet from now on, if there are any; until then it costs nothing."""
         if greenlets.in_use() and not isinstance(self.local, greenlets.GreenletLocal):
             self.local = greenlets.GreenletLocal(self.local)
-            self.ident = greenlets.ident
 
     def detach(self) -> None:
         """Remove every listener.
@@ -234,21 +231,21 @@ class Recorder:
             checkout.scope = scope
             checkout.stack = stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
             checkout.began_at = clock()
-            checkout.waited = waited = holder.waited
             checkout.last_at = 0.0
             checkout.writes = checkout.statements = checkout.handled = 0
-            checkout.ended_at = checkout.transaction = checkout.latest_ref = None
+            checkout.ended_at = checkout.transaction = checkout.more = None
             checkout.cursor = checkout.failure = checkout.wrote_at = None
             checkout.closer = False
-            if waited:
-                holder.waited = 0.0
+            if holder.waited:
+                checkout.waited, holder.waited = holder.waited, 0.0
             if pooled.fresh:
                 pooled.fresh = False
                 checkout.opened = True
-            if pooled.checkout is not None:
+            if pooled.checkout is None:
+                pooled.checkout = holder.latest = self.unclaimed = checkout
+            else:
                 pooled.also = [*(pooled.also or ()), pooled.checkout]
-            pooled.checkout = holder.latest = self.unclaimed = checkout
-            if pooled.also is not None:
+                pooled.checkout = holder.latest = self.unclaimed = checkout
                 self._end_closed_of(pooled)
             owner = holder if scope is None else scope
             count = 1
@@ -283,7 +280,9 @@ class Recorder:
             self.notice.forked(pooled, sys._getframe(2))
         return pooled
 
-    def on_checkin(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
+    def on_checkin(  # noqa: C901, as for on_checkout
+        self, dbapi_connection: t.Any, connection_record: t.Any
+    ) -> None:
         """Take a check-out off the ledger; one whose proxy is dead was returned by the collector."""
         if not self.active:
             return
@@ -392,7 +391,9 @@ class Recorder:
 
     # Statements
 
-    def on_execute(self, cursor: t.Any, statement: str, parameters: t.Any, context: t.Any) -> None:
+    def on_execute(  # noqa: C901, as for on_checkout
+        self, cursor: t.Any, statement: str, parameters: t.Any, context: t.Any
+    ) -> None:
         """Note that a statement runs, and whether it writes."""
         if not self.active:
             return
@@ -405,14 +406,17 @@ class Recorder:
                 return
             if checkout is None:
                 return
-            user = checkout.user
-            if user.latest is not checkout or user.ident != self.ident():
-                self._note_use(checkout)
+            try:
+                holder = self.local.holder
+            except AttributeError:
+                holder = self.holder()
+            if holder.latest is not checkout or checkout.user is not holder:
+                self._note_use(checkout, holder)
             checkout.statements += 1
             checkout.last_at = clock()
             if checkout.transaction is None:
                 checkout.latest_ref = _ref_to(connection.get_transaction())
-            if not statement.startswith("SELECT") and (
+            if statement[:1] != "S" and (
                 context.isinsert
                 or context.isupdate
                 or context.isdelete
@@ -430,9 +434,8 @@ class Recorder:
         """Note a statement without parameters."""
         self.on_execute(cursor, statement, None, context)
 
-    def _note_use(self, checkout: Checkout) -> None:
+    def _note_use(self, checkout: Checkout, holder: Holder) -> None:
         """Look at the use of a check-out that is not the one this thread used last."""
-        holder = self.holder()
         if checkout.user is not holder:
             self.notice.hand_over(checkout, holder)
         holder.latest = checkout
@@ -446,7 +449,7 @@ class Recorder:
             if not self._hears_resets:
                 self._hear_resets()
             self.notice.core_write(checkout)
-        if target.cursor is None and self.notice.in_autocommit(connection):
+        if target.cursor is None and self.notice.in_autocommit(connection, context.execution_options):
             return
         if len(self.ledger.transactions) > 1:
             self.notice.stale.note_table(checkout.transaction, context)
@@ -485,9 +488,7 @@ class Recorder:
 
     # Sessions
 
-    def on_transaction_create(  # noqa: C901, PLR0915, as for on_checkout
-        self, session: t.Any, transaction: t.Any
-    ) -> None:
+    def on_transaction_create(self, session: t.Any, transaction: t.Any) -> None:
         """Enter a Session's root transaction; this is where a Session is first seen."""
         if not self.active:
             return
@@ -523,10 +524,10 @@ class Recorder:
         if identity.UNKNOWN:
             identity.remember(session)
         # Python makes one plain reference per object: the objects of this session lead to the same one.
-        begun.identity_ref = weakref.ref(session.identity_map)
+        begun.identity_ref = session.identity_map._wr
         begun.ended_at = begun.ending = begun.cursor = begun.failure = None
-        begun.wrote_at = begun.tables = begun.ended_by = None
-        begun.external = begun.committed = begun.rolled_back = False
+        begun.wrote_at = begun.tables = begun.ended_by = begun.more = None
+        begun.committed = begun.rolled_back = False
         begun.writes = begun.handled = 0
         begun.checkouts = ()
         begun.scope = scope
@@ -542,7 +543,9 @@ class Recorder:
             if scope.incidents is not None:
                 self.notice.begun_again(scope, session, sys._getframe(2))
 
-    def on_begin(self, session: t.Any, transaction: t.Any, connection: t.Any) -> None:
+    def on_begin(  # noqa: PLR0915, as for on_checkout
+        self, session: t.Any, transaction: t.Any, connection: t.Any
+    ) -> None:
         """Join a Session's transaction to the connection it has just checked out."""
         if not self.active:
             return
@@ -563,6 +566,8 @@ class Recorder:
                     begun.began_at = checkout.began_at
                     begun.stack = checkout.stack
                     self._enter(begun, session, checkout.scope)
+            elif checkout is not None and session._flushing and begun.wrote_at is None:
+                self._note_flush(begun, checkout)
             if checkout is None:
                 begun.external = not begun.checkouts
             elif checkout.transaction is None:
@@ -576,6 +581,13 @@ class Recorder:
         except Exception:
             self.failed("after_begin")
             self._lose_track(session)
+
+    def _note_flush(self, begun: Transaction, checkout: Checkout) -> None:
+        """Remember the line that flushes: it writes first, and was found when it checked out the connection."""
+        stack = checkout.stack
+        if stack and self.ledger.stacks.is_application(stack[0][0].co_filename):
+            begun.wrote_at = stack[0]
+            begun.handled = id(sys.exc_info()[1])
 
     def on_commit(self, session: t.Any) -> None:  # noqa: C901, as for on_checkout
         """Count a commit; the release of a savepoint is none."""
@@ -732,9 +744,9 @@ class Recorder:
         checkout.scope = None
         checkout.stack = stack
         checkout.began_at = began_at
-        checkout.waited = checkout.last_at = 0.0
+        checkout.last_at = 0.0
         checkout.writes = checkout.statements = checkout.handled = 0
-        checkout.ended_at = checkout.transaction = checkout.latest_ref = None
+        checkout.ended_at = checkout.transaction = checkout.more = None
         checkout.cursor = checkout.failure = checkout.wrote_at = None
         checkout.closer = False
         checkout.early = True

@@ -117,10 +117,34 @@ class Stacks:
 
         :param fork: how many frames above the caller the ways through the library part.
         """
-        if not self.depth:
+        left = self.depth
+        if not left:
             return ()
-        frame = self.application_frame(fork + 1)
-        return self.capture(sys._getframe(1) if frame is None else frame)
+        # This is application_frame() and capture() once more: two calls cost as much as what they do.
+        way = 0
+        frame: FrameType | None = None
+        try:
+            way = id(sys._getframe(fork + 1).f_code)
+            depth, before = self._depths[way]
+            frame = sys._getframe(depth)
+            code = frame.f_code
+            if sys._getframe(depth - 1).f_code is not before or not self._known[code.co_filename]:
+                frame = None
+        except (KeyError, ValueError):
+            frame = None
+        if frame is None:
+            frame = self._walk_to_application(sys._getframe(1), way)
+            return self.capture(sys._getframe(1) if frame is None else frame)
+        inner, boundary = self.inner, self.boundary
+        calls: list[Call] = []
+        while code is not inner and code is not boundary:
+            calls.append((code, frame.f_lasti))
+            frame = frame.f_back
+            left -= 1
+            if frame is None or not left:
+                break
+            code = frame.f_code
+        return tuple(calls)
 
     def application_frame(self, fork: int, hint: int = 0) -> FrameType | None:
         """Return the application's innermost frame below the caller.

@@ -367,16 +367,16 @@ class Story(stateful.RuleBasedStateMachine):
 
     @stateful.invariant()
     def ledger_agrees_with_the_sessions(self) -> None:
-        begun = {id(held.thing) for held in self.sessions if held.begun}
-        assert begun == {id(held.thing) for held in self.sessions if held.thing.in_transaction()}
-        live = {each.session_id: each for each in self.transactions() if each.session() is not None}
+        begun = {held.thing.hash_key for held in self.sessions if held.begun}
+        assert begun == {held.thing.hash_key for held in self.sessions if held.thing.in_transaction()}
+        live = {each.session_key: each for each in self.transactions() if each.session() is not None}
         if self.dropped:
             assert begun <= set(live)
         else:
             assert begun == set(live)
         for held in self.sessions:
             if held.begun:
-                transaction = live[id(held.thing)]
+                transaction = live[held.thing.hash_key]
                 assert transaction.session() is held.thing
                 assert held.connections in (None, len(transaction.held))
 

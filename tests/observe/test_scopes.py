@@ -308,7 +308,7 @@ def test_file_for_the_server(world: World) -> None:
         start_response("200 OK", [])
         return body
 
-    t.cast(t.Any, world.app.wsgi_app).application = application
+    t.cast(t.Any, world.app.wsgi_app).__self__.application = application
     assert world.app.wsgi_app(environ, lambda *args: lambda data: None) is body
 
 
@@ -363,7 +363,7 @@ def test_start_response_in_the_body(world: World, ended: list[Scope]) -> None:
         start_response("500 Oh", [], (ValueError, None, None))
         yield b"one"
 
-    t.cast(t.Any, world.app.wsgi_app).application = application
+    t.cast(t.Any, world.app.wsgi_app).__self__.application = application
     body = t.cast(t.Any, world.app.wsgi_app(EnvironBuilder().get_environ(), start_response))
     assert [*body] == [b"one"]
     body.close()
