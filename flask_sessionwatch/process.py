@@ -55,7 +55,7 @@ class Process:
         self.recorder = Recorder(self.ledger, self._tell_error)
         self.scopes = Scopes(self.ledger, self.recorder)
         self.watchdog = Watchdog(self.tick, self._interval, self.recorder.failed)
-        self.scopes.wake = self._wake
+        self.recorder.wake = self._wake
         self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
         self._metrics: dict[CollectorRegistry, Metrics] = {}
         self.account = Account(self.ledger)
@@ -91,7 +91,7 @@ class Process:
         if self.watchdog.running and settings.tick < self._interval():
             # It may be in the midst of a longer wait; the next request starts it anew.
             self.watchdog.stop()
-            self.scopes.awake = False
+            self.recorder.awake = False
         self._watched.add(watched)
         self.stacks.depth = max(each.settings.stack_depth for each in self.watched)
         self.ledger.most_objects = min(each.settings.max_identity_map for each in self.watched)
@@ -113,7 +113,7 @@ class Process:
         if not self.watched:
             self.recorder.detach()
             self.watchdog.stop()
-            self.scopes.awake = False
+            self.recorder.awake = False
             self.ledger.forget()
         self._drop_metrics()
 
@@ -195,7 +195,7 @@ class Process:
 
     def picture(self, watched: Watched) -> Picture:
         """Return what the pages of *watched* show."""
-        if not self.scopes.awake:
+        if not self.recorder.awake:
             self._wake()  # whoever is asked is to be seen by the others as well
         return self.member(watched).picture()
 
@@ -271,7 +271,7 @@ class Process:
         if not self.watched:
             return
         # Also when there is no thread to be had: scopes are judged without it, and one refusal is enough.
-        self.scopes.awake = True
+        self.recorder.awake = True
         try:
             self.watchdog.start()
         except Exception:
@@ -279,7 +279,7 @@ class Process:
 
     def _hurry(self) -> None:
         """Have the watchdog tick at once."""
-        if not self.scopes.awake:
+        if not self.recorder.awake:
             self._wake()
         self.watchdog.hurry()
 
@@ -317,7 +317,7 @@ class Process:
         self._extension_errors = 0
         self.ledger.serving = False
         self.watchdog.after_fork()
-        self.scopes.awake = False
+        self.recorder.awake = False
         for metrics in list(self._metrics.values()):
             metrics.after_fork()
         self.account.forget()

@@ -106,13 +106,15 @@ class Middleware:
         if not owner.watching:
             return self.application(environ, start_response)
         try:
-            if not self.scopes.awake:
-                self.scopes.wake()
+            recorder = self._recorder
+            if not recorder.awake:
+                recorder.wake()
             try:
-                holder = self._recorder.local.holder
+                holder = recorder.local.holder
             except AttributeError:
-                holder = self._recorder.holder()
-            scope = Scope()
+                holder = recorder.holder()
+            # What is written here is None or nothing now, and something else later.
+            scope: t.Any = Scope()
             scope.owner = owner
             scope.holder = holder
             scope.environ = environ

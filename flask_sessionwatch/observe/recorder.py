@@ -71,6 +71,9 @@ class Recorder:
         self.active = False
         #: Finds the scope of work that runs outside of any request; set by the layer that knows Flask.
         self.find_scope: t.Callable[[], Scope | None] = lambda: None
+        #: Whether the watchdog runs in this process, and how to start it.
+        self.awake = False
+        self.wake: t.Callable[[], None] = _nothing
         #: Called in a child process that was forked without Python being told, as uWSGI does.
         self.on_fork: t.Callable[[], None] = ledger.fork
         #: What each thread, or each greenlet where there are any, has of its own.
@@ -499,6 +502,9 @@ class Recorder:
                     self.notice.outcomes.savepoint(session)
                 return
             self.unclaimed = None
+            if not self.awake:
+                # Before the connection is there: to start a thread may let others run.
+                self.find_scope()
             if sys._getframe(_FRAMES_BETWEEN).f_code is _FOR_CONNECTION:
                 # after_begin follows at once, and knows the connection.
                 return
@@ -543,7 +549,7 @@ class Recorder:
             if scope.incidents is not None:
                 self.notice.begun_again(scope, session, sys._getframe(2))
 
-    def on_begin(  # noqa: PLR0915, as for on_checkout
+    def on_begin(  # noqa: C901, PLR0915, as for on_checkout
         self, session: t.Any, transaction: t.Any, connection: t.Any
     ) -> None:
         """Join a Session's transaction to the connection it has just checked out."""
@@ -771,6 +777,10 @@ class Recorder:
 
 def _ref_to(transaction: t.Any) -> weakref.ref[t.Any] | None:
     return None if transaction is None else weakref.ref(transaction)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _gone() -> None:

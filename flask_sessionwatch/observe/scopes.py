@@ -62,9 +62,6 @@ class Scopes:
         self.recorder = recorder
         self.judges: weakref.WeakKeyDictionary[flask.Flask, Judge] = weakref.WeakKeyDictionary()
         self._by_context: weakref.WeakKeyDictionary[t.Any, Scope] = weakref.WeakKeyDictionary()
-        #: Whether the watchdog runs in this process, and how to start it.
-        self.awake = False
-        self.wake: t.Callable[[], None] = lambda: None
         recorder.find_scope = self.of_context
         recorder.notice.in_context = flask.has_app_context
         recorder.notice.in_nested_context = in_nested_context
@@ -204,8 +201,8 @@ class Scopes:
 
     def of_context(self) -> Scope | None:
         """Return the scope of the app context that is current, opening it at its first use."""
-        if not self.awake:
-            self.wake()
+        if not self.recorder.awake:
+            self.recorder.wake()
         context = _current_context()
         if context is None:
             return None
@@ -264,8 +261,8 @@ class Scopes:
     @contextlib.contextmanager
     def explicit(self, name: str, owner: Judge, kind: str = "explicit") -> Iterator[Scope]:
         """Run a block as a scope of its own."""
-        if not self.awake:
-            self.wake()
+        if not self.recorder.awake:
+            self.recorder.wake()
         parent = current_scope.get()
         if parent is not None and parent.ended:
             parent = None

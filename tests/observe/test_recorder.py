@@ -15,6 +15,7 @@ from sqlalchemy import orm
 
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
+from flask_sessionwatch.observe import identity
 from tests.rules.conftest import Base
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
@@ -781,22 +782,40 @@ def test_own_log_only(world: World, caplog: pytest.LogCaptureFixture) -> None:
     assert vars(record)["finding"] is world.only("SW101")
 
 
-def test_session_numbers_are_used_again(world: World) -> None:
-    """A Session that is given a dead Session's number keeps its record when the dead one's connection is collected."""
+def test_session_is_known_by_its_number(world: World) -> None:
+    """A record leads to its Session as long as that lives; one that is collected takes no other's record along."""
     ledger = extension._process.ledger
-    lender = orm.Session(world.engine)
+    lender, other = orm.Session(world.engine), orm.Session(world.engine)
     lent = [lender.connection()]
-    number = id(lender)
-    dead = ledger.transactions[number]
+    other.begin()
+    dead, begun = ledger.transactions[lender.hash_key], ledger.transactions[other.hash_key]
+    assert (dead.session(), begun.session()) == (lender, other)
     del lender
     gc.collect()
     assert dead.session() is None
-    session = orm.Session(world.engine)
-    session.begin()
-    # As if the allocator had given it that number, which is up to chance.
-    begun = ledger.transactions[number] = ledger.transactions.pop(id(session))
     lent.clear()
     gc.collect()
     assert dead.ending == "garbage_collected"
-    assert ledger.transactions.pop(number) is begun
-    session.close()
+    assert ledger.transactions == {other.hash_key: begun}
+    other.close()
+    assert not ledger.transactions
+
+
+def test_sessions_that_sqlalchemy_does_not_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where SQLAlchemy keeps no list of its Sessions, one is kept here, and keeps none of them alive."""
+    monkeypatch.setattr(identity, "_sessions", weakref.WeakValueDictionary())
+    session = orm.Session()
+    assert identity.session_of(session.hash_key) is None
+    identity.remember(session)
+    assert identity.session_of(session.hash_key) is session
+    key = session.hash_key
+    del session
+    gc.collect()
+    assert identity.session_of(key) is None
+
+
+def test_sqlalchemy_lists_its_sessions() -> None:
+    """SQLAlchemy knows its Sessions by their numbers, so that none has to be entered."""
+    session = orm.Session()
+    assert not identity.UNKNOWN
+    assert identity.session_of(session.hash_key) is session

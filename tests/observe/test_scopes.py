@@ -266,7 +266,7 @@ def serve(world: World, body: t.Any, headers: t.Sequence[tuple[str, str]] = ()) 
         start_response("200 OK", list(headers))
         return body
 
-    watched = t.cast(t.Any, world.app.wsgi_app)
+    watched = t.cast(t.Any, world.app.wsgi_app).__self__
     watched.application = application
     return world.app.wsgi_app(EnvironBuilder().get_environ(), lambda *args: lambda data: None)
 

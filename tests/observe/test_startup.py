@@ -31,7 +31,8 @@ def startup() -> Iterator[Startup]:
 
 
 def listeners() -> set[object]:
-    """Return what SQLAlchemy knows of listeners, of any target."""
+    """Return what SQLAlchemy knows of listeners, of any target that is still there."""
+    gc.collect()
     return set(event.registry._key_to_collection)
 
 
