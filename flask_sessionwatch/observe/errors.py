@@ -21,6 +21,7 @@ from sqlalchemy.orm import exc as orm_exc
 
 from .engines import pooled_of
 from .ledger import Checkout
+from .ledger import Holder
 from .ledger import Incident
 from .ledger import Ledger
 from .ledger import Scope
@@ -209,7 +210,7 @@ class Errors:
         outer = _outer_operation(frame, session)
         stack = self._notice._capture(frame)
         if outer is None:
-            self._shared(stack, transaction)
+            self._shared(stack, transaction, session)
             return
         start = self._notice._capture(outer)
         what = outer.f_code.co_name.strip("_").removesuffix("_impl")
@@ -237,14 +238,29 @@ class Errors:
         details = {"asked": ended.ending, "running": "flush", "start": start}
         self._file("reentrant", error, stack, ended, hint=hint, **details)
 
-    def _shared(self, stack: Stack, shared: Transaction | None) -> None:
+    def _shared(self, stack: Stack, shared: Transaction | None, session: t.Any) -> None:
         """Note that SQLAlchemy refused a session which another thread is using."""
         notice = self._notice
-        other = None
-        if shared is not None and shared.holder is not notice._holder():
-            shared.shared = True
-            other = shared.holder
+        other = self._user_of(session) if shared is None else shared.holder
+        if other is notice._holder():
+            other = None
+        if other is not None:
+            self._ledger.contend(session.hash_key)
         notice._file("overlap", stack, notice._scope(), shared, other=other)
+
+    def _user_of(self, session: t.Any) -> Holder | None:
+        """Return the thread that is inside of *session*, which has no connection yet."""
+        frames, me = sys._current_frames(), self._notice._holder()
+        for ref in self._ledger.holders.copy():
+            holder = ref()
+            if holder is None or holder is me:
+                continue
+            frame = holder.frame_among(frames)
+            while frame is not None:
+                if is_library(frame.f_code.co_filename) and _session_of(frame) is session:
+                    return holder
+                frame = frame.f_back
+        return None
 
     def _double_begin(self, error: BaseException, frame: FrameType) -> None:
         record = self._record_of(frame)

@@ -527,8 +527,6 @@ class Transaction(Writes):
     left_at: Rare[float | None] = Rare(None)
     #: "teardown" or "stream", where it was begun when the teardown of its scope had closed such sessions already.
     late: Rare[str | None] = Rare(None)
-    #: Whether several threads were seen using it at once.
-    shared: Rare[bool] = Rare(False)
     #: Leads to the scoped_session that was told to remove() it.
     registry_ref: Rare[Ref | None] = Rare(None)
 
@@ -773,6 +771,8 @@ class Ledger:
         self.pooled: set[weakref.ref[Pooled]] = set()
         #: Sessions' root transactions by the number of the Session.
         self.transactions: dict[int, Transaction] = {}
+        #: The numbers of Sessions that a thread was refused because another one was using them.
+        self.contested: set[int] = set()
         #: Scopes that are open; only those that may outlive their thread's attention are kept here.
         self.scopes: set[Scope] = set()
         #: Every thread or greenlet that has used a session or served a request, for as long as it lives.
@@ -870,6 +870,16 @@ class Ledger:
             if last is not None and last.session() is session:
                 return scope
         return None
+
+    def contend(self, session_key: int) -> None:
+        """Remember that several threads were seen using a Session at once."""
+        if len(self.contested) >= RECENT_KEPT:
+            self.contested.clear()
+        self.contested.add(session_key)
+
+    def is_contested(self, transaction: Transaction) -> bool:
+        """Whether several threads were seen using the Session of *transaction* at once."""
+        return transaction.session_key in self.contested
 
     def happened(self, incident: Incident) -> None:
         """File *incident* with its scope, or for the next tick where that is over or unknown."""

@@ -258,7 +258,7 @@ class Noticer:
         frame = previous.frame_among(sys._current_frames())
         if frame is not None and _operates(frame, checkout):
             if checkout.transaction is not None:
-                checkout.transaction.shared = True
+                self._ledger.contend(checkout.transaction.session_key)
             here, there = self._capture(sys._getframe(2)), self._capture(frame)
             subject = checkout.transaction or checkout
             scope = self._scope() or subject.scope
@@ -292,7 +292,8 @@ class Noticer:
                 transaction.adopted = True
                 self._file("context_leak", transaction.stack, scope, transaction, left_by=opener)
         else:
-            transaction.adopted = transaction.shared = True
+            transaction.adopted = True
+            self._ledger.contend(transaction.session_key)
             here = self._capture(frame)
             self._file(
                 "overlap", here, scope, transaction, other=opener.holder, other_stack=transaction.stack

@@ -68,7 +68,7 @@ class SessionAfterTeardown(Rule):
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
         for transaction in scope.transactions:
             late = _late(transaction)
-            if late is not None and _holds_something(transaction):
+            if late is not None and _holds_something(transaction, moment):
                 yield self._told(transaction, moment, late)
 
     def _told(self, transaction: Transaction, moment: Moment, late: str) -> Finding:
@@ -246,8 +246,8 @@ def _late(transaction: Transaction) -> str | None:
     return "teardown" if torn_down else None
 
 
-def _holds_something(transaction: Transaction) -> bool:
-    if transaction.external or transaction.shared:
+def _holds_something(transaction: Transaction, moment: Moment) -> bool:
+    if transaction.external or moment.ledger.is_contested(transaction):
         return False
     session = transaction.session()
     changed = session is not None and bool(session.new or session.deleted or session.dirty)

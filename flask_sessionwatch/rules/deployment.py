@@ -162,7 +162,11 @@ class ScopedSessionWithoutTeardown(Rule):
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         setup = moment.setup
         suspects, setup.unremoved = setup.unremoved, []
-        left_open = [each for each in moment.transactions if each.leaked and each.adopted and not each.shared]
+        left_open = [
+            each
+            for each in moment.transactions
+            if each.leaked and each.adopted and not moment.ledger.is_contested(each)
+        ]
         for transaction in (*suspects, *left_open):
             yield from self._judge(transaction, moment)
 

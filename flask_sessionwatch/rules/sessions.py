@@ -66,7 +66,7 @@ class LeakedSession(Rule):
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
         for transaction in scope.transactions:
-            level = self._level(transaction)
+            level = self._level(transaction, moment)
             if level is not None:
                 yield self._told(
                     transaction, moment, f"{(transaction.origin or scope).name} ended with", level
@@ -74,16 +74,16 @@ class LeakedSession(Rule):
 
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         for transaction in moment.transactions:
-            if transaction.leaked or transaction.external or transaction.shared:
+            if transaction.leaked or transaction.external or moment.ledger.is_contested(transaction):
                 continue
             held = transaction.held
             suspect = bool(held) and all(is_left_behind(each, moment) for each in held)
             if confirmed(transaction, moment, suspect=suspect):
                 yield self._told(transaction, moment, f"{in_scope(transaction.scope)} left", "error")
 
-    def _level(self, transaction: Transaction) -> Level | None:
+    def _level(self, transaction: Transaction, moment: Moment) -> Level | None:
         # A session that several threads share is told as that: whose leak it is cannot be said.
-        if transaction.external or transaction.leaked or transaction.shared:
+        if transaction.external or transaction.leaked or moment.ledger.is_contested(transaction):
             return None
         if transaction.held:
             return "error"
