@@ -16,6 +16,7 @@ from flask_sessionwatch.store import Store
 from flask_sessionwatch.store import StoreError
 from flask_sessionwatch.store import open_store
 from flask_sessionwatch.store import publisher
+from flask_sessionwatch.store import reports
 from flask_sessionwatch.store import sqlite
 from tests import redis_servers
 from tests.faults.conftest import Watched
@@ -228,6 +229,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is tried again soon."""
     monkeypatch.setattr(member, "PUBLISH_SECONDS", 0.01)
     monkeypatch.setattr(publisher, "BACK_OFF", (0.02, 0.05))
+    monkeypatch.setattr(reports, "BODY_SECONDS", 0.5)
     monkeypatch.setattr(publisher.Publisher.read, "__defaults__", (0.1,))
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     monkeypatch.delenv("SESSIONWATCH_STORE")
