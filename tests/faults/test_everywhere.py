@@ -6,6 +6,7 @@ The lines are not listed anywhere. A dry run finds those that the story reaches 
 
 import ast
 import collections
+import concurrent.futures
 import functools
 import sys
 import types
@@ -185,7 +186,9 @@ def tell(
     def tell(pending: set[Line] | None) -> Telling:
         process = Process()
         monkeypatch.setattr(extension, "_process", process)
-        return Telling(url, pending, process)
+        # A tracer that raises between two lines of an except block keeps its exception handled on this thread for ever.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(Telling, url, pending, process).result()
 
     yield tell
     server.drop(url)
