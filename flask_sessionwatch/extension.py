@@ -55,6 +55,9 @@ class SessionWatch:
     :param registry: where the metrics are registered.
     """
 
+    #: Whether it leaves an application to the watch that the application makes for itself.
+    gives_way = False
+
     def __init__(
         self,
         app: flask.Flask | None = None,
@@ -78,7 +81,8 @@ class SessionWatch:
         :raises ConfigError: one of its SESSIONWATCH_* settings is unknown or makes no sense.
         :raises RuntimeError: the application is watched already.
         """
-        if KEY in app.extensions:
+        present = app.extensions.get(KEY)
+        if present is not None and not present.gives_way:
             raise RuntimeError(
                 "This application has a 'SessionWatch' already. Did you call 'init_app' twice?"
             )
@@ -86,16 +90,21 @@ class SessionWatch:
         _check_rule_names(settings, self._rules)
         _check_store(settings)
         known = self._baseline_of(settings)
+        watched = self._watched_of(app, settings, known)
+        if settings.enabled:
+            _process.add(watched)
+        if present is not None:
+            # Only now: without anybody to watch for, what is live would be forgotten.
+            present.leave(app)
         app.extensions[KEY] = self
         # Not as an entry point: that would import the package in applications that do not use it.
         app.cli.add_command(sessionwatch)
-        watched = self._watched_of(app, settings, known)
+        self._watched = [each for each in self._watched if not each.is_gone or each.dispatcher.findings]
         self._watched.append(watched)
         self._by_app[app] = watched
         if not settings.enabled:
             startup.finish()
             return
-        _process.add(watched)
         _process.scopes.judges[app] = watched
         pages = Mount(
             create_web(app, watched, _process, lambda: _process.picture(watched)),
@@ -169,12 +178,27 @@ class SessionWatch:
         for watched in self._watched:
             watched.active = watched.watching = False
             _process.remove(watched)
-        for app, watched in list(self._by_app.items()):
-            _process.scopes.judges.pop(app, None)
-            unhook(app, watched)
-            if app.extensions.get(KEY) is self:
-                del app.extensions[KEY]
-        self._by_app.clear()
+        for app in list(self._by_app):
+            self.leave(app)
+
+    def leave(self, app: flask.Flask) -> None:
+        """Stop watching *app*, and remove every hook from it. What was found in it is kept."""
+        watched = self._by_app.pop(app, None)
+        if watched is None:
+            return
+        if watched.active:
+            watched.active = watched.watching = False
+            _process.remove(watched)
+        _process.scopes.judges.pop(app, None)
+        unhook(app, watched)
+        if app.extensions.get(KEY) is self:
+            del app.extensions[KEY]
+
+    def tell_also(self, app: flask.Flask, sinks: Iterable[Sink]) -> None:
+        """Tell *sinks*, too, of what is found in *app*."""
+        watched = self._by_app.get(app)
+        if watched is not None:
+            watched.dispatcher.sinks.extend(sinks)
 
     def _current(self) -> Watched:
         """Return the application whose context is current, or else the one that was given first."""

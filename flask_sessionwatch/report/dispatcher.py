@@ -65,7 +65,8 @@ class Dispatcher:
     """Keeps one finding per bug and tells the sinks of it.
 
     Sinks marked ``immediate`` are told before :meth:`report` returns; all others wait for :meth:`drain`, which the
-    watchdog calls, so that a slow one never holds up a request.
+    watchdog calls, so that a slow one never holds up a request. Those marked ``every_time`` are told at once of each
+    occurrence, as it was found.
 
     :param sinks: who is told; each is a callable that takes a finding.
     :param ignored: which findings are not told at all.
@@ -118,8 +119,12 @@ class Dispatcher:
         finding.known = self._known(finding)
         with self._lock:
             kept, due = self._merge(finding)
-        if due and not finding.known:
-            self._tell(kept)
+        if not finding.known:
+            for sink in self.sinks:
+                if getattr(sink, "every_time", False):
+                    self.attempt(sink, finding)
+            if due:
+                self._tell(kept)
         return kept
 
     def _merge(self, finding: Finding) -> tuple[Finding, bool]:
@@ -175,7 +180,7 @@ class Dispatcher:
         for sink in self.sinks:
             if getattr(sink, "immediate", False):
                 self.attempt(sink, finding)
-        if any(not getattr(sink, "immediate", False) for sink in self.sinks):
+        if any(_waits(sink) for sink in self.sinks):
             if len(self._queue) >= QUEUE_KEPT:
                 self._queue.popleft()
                 self.dropped += 1
@@ -186,7 +191,7 @@ class Dispatcher:
         while self._queue:
             finding = self._queue.popleft()
             for sink in self.sinks:
-                if not getattr(sink, "immediate", False):
+                if _waits(sink):
                     self.attempt(sink, finding)
 
     def attempt(self, sink: t.Callable[..., object], *args: t.Any) -> None:
@@ -204,6 +209,10 @@ class Dispatcher:
         self._queue.clear()
         self.occurrences.clear()
         self.dropped = 0
+
+
+def _waits(sink: Sink) -> bool:
+    return not getattr(sink, "immediate", False) and not getattr(sink, "every_time", False)
 
 
 def _name_of(sink: t.Callable[..., object]) -> str:
