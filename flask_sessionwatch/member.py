@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import typing as t
+from collections import Counter
 
 from .finding import Finding
 from .observe.ledger import Ledger
@@ -101,13 +102,22 @@ class Member:
         if self.publisher.has_lost:
             self._publish_all_again()
         lifetime = max(LIVE_SECONDS, 3 * tick)
-        documents = {LIVE: Document(LivePicture(self._ledger, brief=True).as_json(), lifetime)}
+        documents = {LIVE: Document(self._live(), lifetime)}
         for kind, (period, counts_for) in _PERIODS.items():
             if now >= self._due[kind]:
                 # Workers that were started together shall not all publish at the same moment.
                 self._due[kind] = now + period * random.uniform(0.8, 1)
                 documents[kind] = Document(self._account.document(kind), counts_for)
         self.publisher.offer(self.worker, documents, self._reports.changed(self._findings()))
+
+    def _live(self) -> Data:
+        """Return what is live, and how many findings are open, by rule."""
+        found = [each for one in self._dispatchers() for each in one.open_findings()]
+        number = Counter((each.code, each.rule, each.level) for each in found)
+        return {
+            **LivePicture(self._ledger, brief=True).as_json(),
+            "open_findings": [[*rule, count] for rule, count in number.items()],
+        }
 
     def _publish_all_again(self) -> None:
         t.cast(Publisher, self.publisher).has_lost = False

@@ -257,6 +257,15 @@ class Process:
             if member.publisher is not None:
                 call(member.publisher)
 
+    def problems(self) -> list[str]:
+        """Return why the watch does not see everything, if it does not."""
+        found = []
+        if not self.recorder.active:
+            found.append("it has stepped aside after ten errors of its own")
+        elif self.recorder.is_deaf:
+            found.append("somebody removed its listeners")
+        return found
+
     def _check_hearing(self) -> None:
         if self.recorder.is_deaf and not self._told_deaf:
             self._told_deaf = True

@@ -13,7 +13,6 @@ from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Holder
 from .ledger import Ledger
-from .ledger import clock
 from .stack import Stacks
 
 Frames: t.TypeAlias = t.Mapping[int, FrameType]
@@ -71,12 +70,6 @@ def is_stuck(state: PoolState, stacks: Stacks, tick: float, now: float) -> bool:
     frames = sys._current_frames()
     busy = any(doing(each.user.frame_among(frames), stacks).what == STATEMENT for each in state.held)
     return not busy or still >= max(STUCK_IN_STATEMENT_AFTER, least)
-
-
-def stuck_engines(ledger: Ledger, tick: float) -> list[EngineInfo]:
-    """Return the engines whose pools are stuck right now, so that this process is not ready for more requests."""
-    now = clock()
-    return [each.engine for each in pool_states(ledger) if is_stuck(each, ledger.stacks, tick, now)]
 
 
 def described(

@@ -35,7 +35,7 @@ class LivePicture:
         self._now = clock()
 
     def as_json(self) -> dict[str, t.Any]:
-        """Return engines, sessions and check-outs, and how many of these were left out."""
+        """Return engines, sessions and check-outs, how many of these were left out, and how many Sessions there are."""
         checkouts = sorted(self._ledger.checkouts.copy(), key=lambda each: each.began_at)
         transactions = sorted(self._ledger.transactions.copy().values(), key=lambda each: each.began_at)
         most = ROWS_TOLD if self._brief else None
@@ -47,6 +47,10 @@ class LivePicture:
             "omitted": {
                 "sessions": len(transactions[most:]) if most else 0,
                 "checkouts": len(checkouts[most:]) if most else 0,
+            },
+            "counts": {
+                "sessions_open": len(transactions),
+                "leaked_sessions": sum(each.leaked for each in transactions),
             },
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from datetime import timezone
 
@@ -85,15 +86,38 @@ class Picture:
             "omitted": _sums(each.body.get("omitted", {}) for each in live),
         }
 
+    def workers(self) -> list[Data]:
+        """Return the workers that live."""
+        return [_worker_row(each) for each in sorted(self._live(), key=lambda each: each.worker.id)]
+
     def findings(self) -> list[Data]:
         """Return every finding, the one that was first seen latest last."""
         alive = {each.worker.id for each in self._live()}
+        rows = [finding_row(each, alive, WORKERS_LISTED) for each in self._sighted()]
+        return sorted(rows, key=lambda row: (row["first_seen"], row["fingerprint"]))
+
+    def lasting(self, code: str, host: str | None = None) -> list[Data]:
+        """Return the findings of one rule that are not over, as far as workers see them that live.
+
+        :param code: of a rule whose findings end.
+        :param host: whose workers are asked; None asks all.
+        """
+        live = {each.worker.id for each in self._live() if host in (None, each.worker.host)}
+        rows = []
+        for each in self._sighted():
+            lasting = {
+                worker: it for worker, it in each.sightings.items() if worker in live and not it.resolved
+            }
+            if lasting and each.body.get("code") == code:
+                rows.append(finding_row(replace(each, sightings=lasting), live))
+        return rows
+
+    def _sighted(self) -> list[Sighted]:
         stored: list[Sighted] = self._read(lambda store: store.findings(), [])
         found = {each.fingerprint: each for each in stored}
         for report in () if self._own is None else self._own.reports():
             found[report.fingerprint] = self._with_own(found.get(report.fingerprint), report)
-        rows = [finding_row(each, alive, WORKERS_LISTED) for each in found.values()]
-        return sorted(rows, key=lambda row: (row["first_seen"], row["fingerprint"]))
+        return list(found.values())
 
     def finding(self, fingerprint: str) -> Data | None:
         """Return one finding with every worker that saw it, or None where there is none."""

@@ -55,9 +55,12 @@ class _Question:
         self._answer = Answer()
         self._value: t.Any = None
         self._error: StoreError | None = None
+        self._is_given_up = False
 
     def put_to(self, opened: t.Callable[[], Store]) -> None:
-        """Ask it, on the store's thread."""
+        """Ask it, on the store's thread, unless nobody waits for the answer any more."""
+        if self._is_given_up:
+            return
         try:
             self._value = self._ask(opened())
         except Exception as error:
@@ -71,6 +74,7 @@ class _Question:
         :raises StoreError: there is none.
         """
         if not self._answer.wait(patience):
+            self._is_given_up = True
             raise StoreError(f"the store did not answer within {patience:g} s")
         if self._error is not None:
             raise self._error

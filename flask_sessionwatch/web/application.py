@@ -16,10 +16,12 @@ from ..observe.setup import Setup
 from ..report.metrics import Metrics
 from ..rules import Rule
 from ..settings import Settings
+from ..store import Worker
 from ..store.picture import Picture
 from .api import add_api
 from .auth import Doorkeeper
 from .exposition import exposed
+from .health import add_health
 from .login import OPEN_TO_ALL
 from .login import add_login
 from .mount import WITHOUT_SLASH
@@ -51,11 +53,30 @@ class Source(t.Protocol):
 
 
 class Counts(t.Protocol):
-    """What brings the metrics up to date."""
+    """What brings the metrics up to date, and knows how the watch itself is."""
 
     def count(self) -> None: ...
 
     def metrics(self, registry: CollectorRegistry) -> Metrics: ...
+
+    def problems(self) -> list[str]: ...
+
+
+class Contents(t.NamedTuple):
+    """What the pages show.
+
+    :param picture: makes the picture of all workers for one request.
+    :param rules: the catalogue.
+    :param metrics: answers a scrape: the body and its type, by what the scraper accepts.
+    :param problems: says what is wrong with the watch itself.
+    :param host: answers whose pools are meant by "ready"; None stands for every host.
+    """
+
+    picture: t.Callable[[], Picture]
+    rules: t.Sequence[Rule]
+    metrics: t.Callable[[str], tuple[bytes, str]]
+    problems: t.Callable[[], list[str]]
+    host: t.Callable[[], str | None]
 
 
 def create_web(
@@ -68,29 +89,40 @@ def create_web(
     :param process: the metrics of the process.
     :param picture: makes the picture of all workers for one request.
     """
+    door = Doorkeeper(source.settings.token, lambda: app.debug or app.testing)
+    contents = Contents(
+        picture,
+        source.rules,
+        lambda accept: _scraped(source, process, accept),
+        process.problems,
+        lambda: Worker.this().host,
+    )
+    return create_pages(door, contents)
+
+
+def create_pages(door: Doorkeeper, contents: Contents) -> flask.Flask:
+    """Build the web application that shows *contents* to those whom *door* lets in."""
     web = flask.Flask("flask_sessionwatch.web", static_folder=None)
     # FLASK_DEBUG is meant for the watched application.
     web.config.update(MAX_CONTENT_LENGTH=_LONGEST_BODY, PROPAGATE_EXCEPTIONS=False)
     web.json.sort_keys = False  # type: ignore[attr-defined]
     # The details of a rule of somebody's own may hold anything.
     web.json.default = str  # type: ignore[attr-defined]
-    door = Doorkeeper(source.settings.token, app)
     # On the application and not on the blueprint, so that addresses that do not exist are closed as well.
     web.before_request(lambda: _check_access(door))
-    web.register_blueprint(_blueprint(door, source, process, picture))
+    web.register_blueprint(_blueprint(door, contents))
     web.after_request(_harden)
     web.register_error_handler(HTTPException, _plain_error)
     return web
 
 
-def _blueprint(
-    door: Doorkeeper, source: Source, process: Counts, picture: t.Callable[[], Picture]
-) -> flask.Blueprint:
+def _blueprint(door: Doorkeeper, contents: Contents) -> flask.Blueprint:
     pages = flask.Blueprint("sessionwatch", __name__)
     _add_pages(pages)
     add_login(pages, door)
-    _add_metrics(pages, source, process)
-    add_api(pages, picture, source.rules)
+    _add_metrics(pages, contents.metrics)
+    add_health(pages, contents.picture, contents.problems, contents.host)
+    add_api(pages, contents.picture, contents.rules)
     return pages
 
 
@@ -126,14 +158,20 @@ def _add_pages(pages: flask.Blueprint) -> None:
         return response
 
 
-def _add_metrics(pages: flask.Blueprint, source: Source, process: Counts) -> None:
+def _add_metrics(pages: flask.Blueprint, answer: t.Callable[[str], tuple[bytes, str]]) -> None:
     @pages.get("/metrics")
     def metrics() -> flask.typing.ResponseReturnValue:
-        process.count()
-        body, content_type = exposed(_registry(source.registry), flask.request.headers.get("Accept", ""))
-        process.metrics(source.registry).scraped()
-        source.setup.scraped = True
+        body, content_type = answer(flask.request.headers.get("Accept", ""))
         return flask.Response(body, content_type=content_type)
+
+
+def _scraped(source: Source, process: Counts, accept: str) -> tuple[bytes, str]:
+    """Answer a scrape of the watched application."""
+    process.count()
+    answer = exposed(_registry(source.registry), accept)
+    process.metrics(source.registry).scraped()
+    source.setup.scraped = True
+    return answer
 
 
 def _registry(registry: CollectorRegistry) -> CollectorRegistry:
@@ -169,5 +207,5 @@ def _plain_error(error: HTTPException) -> flask.typing.ResponseReturnValue:
 
 
 _NOT_BUILT = """The dashboard was not built. 'make dashboard' builds it in a checkout; wheels contain it.
-The API is here: api/v1/live, api/v1/findings, api/v1/scopes, api/v1/series, api/v1/rules and metrics.
+The API is here: api/v1/live, api/v1/findings, api/v1/scopes, api/v1/series, api/v1/rules, metrics, healthz and readyz.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import typing as t
 
 import flask
 from werkzeug.exceptions import TooManyRequests
@@ -23,13 +24,13 @@ _OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Rea
 class Doorkeeper:
     """Decides who may see the pages.
 
-    :param token: the secret; None lets in only loopback, and only while *app* is in debug or testing.
-    :param app: the watched application.
+    :param token: the secret; None lets in only loopback.
+    :param is_open: answers whether loopback is let in without a token.
     """
 
-    def __init__(self, token: str | None, app: flask.Flask) -> None:
+    def __init__(self, token: str | None, is_open: t.Callable[[], bool]) -> None:
         self.token = token
-        self._app = app
+        self._is_open = is_open
         # One for all visitors: whoever logs in is a person, and can wait.
         self._logins = BackOff()
         # Apart from each other, so that a scraper with a stale token does not close somebody's dashboard.
@@ -78,7 +79,7 @@ class Doorkeeper:
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         local = request.remote_addr in _LOOPBACK and host.lower() in _LOCAL_NAMES
         proxied = any(name in request.headers for name in _OF_PROXIES)
-        return local and not proxied and (self._app.debug or self._app.testing)
+        return local and not proxied and self._is_open()
 
     @property
     def cookie_value(self) -> str:

@@ -17,7 +17,6 @@ from sqlalchemy import orm
 
 from flask_sessionwatch import extension
 from flask_sessionwatch.observe.ledger import ENGINES_KEPT
-from flask_sessionwatch.observe.pools import stuck_engines
 from flask_sessionwatch.rules.pools import PoolNearLimit
 from flask_sessionwatch.rules.pools import PoolStuck
 from tests.rules.conftest import LONG_QUERY
@@ -368,22 +367,6 @@ def test_stuck(any_world: World) -> None:
             any_world.give_back()
         any_world.watch.tick()
         assert finding.resolved
-
-
-def test_stuck_for_readiness(world: World) -> None:
-    """SW603: whoever asks for readiness is told the same, without any rule."""
-    engine = lively(world, **STUCK)
-    ledger = extension._process.ledger
-    assert stuck_engines(ledger, 1.0) == []
-    world.keep(engine.connect())
-    with waiting(engine):
-        assert stuck_engines(ledger, 1.0) == []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("flask_sessionwatch.observe.pools.clock", lambda: world.clock() + 2.5)
-            (stuck,) = stuck_engines(ledger, 1.0)
-            assert stuck.pool is engine.pool
-        world.give_back()
-    assert stuck_engines(ledger, 1.0) == []
 
 
 def test_waiting_for_a_moment(world: World) -> None:

@@ -15,7 +15,7 @@ TOKEN = "correct horse battery staple"
 PREFIX = "/_sessionwatch"
 PATHS = (
     *("/", "/metrics", "/api/v1/live", "/api/v1/findings", "/api/v1/findings/0", "/api/v1/scopes"),
-    *("/api/v1/series", "/api/v1/rules", "/api/v1/openapi.json"),
+    *("/api/v1/series", "/api/v1/rules", "/api/v1/openapi.json", "/healthz", "/readyz"),
 )
 
 

@@ -16,6 +16,7 @@ from flask_sessionwatch import DEFAULT_RULES
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch.report.metrics import Metrics
 from flask_sessionwatch.settings import Settings
+from flask_sessionwatch.web import stored
 from tests.web.test_prometheus import program
 
 ROOT = Path(__file__).parents[2]
@@ -103,11 +104,25 @@ def test_metrics_page() -> None:
     assert exist == told
 
 
+def test_metrics_of_the_server() -> None:
+    """docs/server.md has every metric that the standalone server makes of a store, and no other."""
+    exist = {
+        (f"sessionwatch_{name}", "gauge", ", ".join(labels)) for name, (_, labels) in stored.GAUGES.items()
+    }
+    exist |= {
+        (f"sessionwatch_{name}_total", "counter", ", ".join(labels))
+        for name, (_, labels) in stored.COUNTERS.items()
+    }
+    told = {(name, kind, labels) for name, kind, labels, _ in rows(page("server.md"), "sessionwatch_")}
+    assert exist == told
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_names_exist(path: Path) -> None:
     """Every metric, setting and rule that a page mentions exists."""
     text = path.read_text(encoding="utf-8")
-    metrics = {name for name, *_ in rows(page("metrics.md"), "sessionwatch_")}
+    pages = page("metrics.md") + page("server.md")
+    metrics = {name for name, *_ in rows(pages, "sessionwatch_")}
     assert set(re.findall(r"\bsessionwatch_[a-z_]+", text)) - {"sessionwatch_"} <= metrics
     settings = {f"SESSIONWATCH_{each.name.rstrip('_').upper()}" for each in dataclasses.fields(Settings)}
     assert set(re.findall(r"SESSIONWATCH_[A-Z_]*[A-Z]", text)) <= settings

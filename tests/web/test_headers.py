@@ -139,7 +139,7 @@ def test_only_get_and_login(client: Pages) -> None:
     """Nothing can be changed over HTTP: only the login takes a POST."""
     app = flask.Flask(__name__)
     nothing: t.Any = mock.Mock(rules=())
-    app.register_blueprint(application._blueprint(nothing, nothing, nothing, nothing))
+    app.register_blueprint(application._blueprint(nothing, nothing))
     changing = {
         rule.rule for rule in app.url_map.iter_rules() if set(rule.methods or ()) - {"GET", "HEAD", "OPTIONS"}
     }
