@@ -377,7 +377,9 @@ def _untie(scope: Scope) -> None:
     """
     last = scope.last_transaction
     scope.last_transaction = scope.first_commit = scope.failed_after = scope.incidents = None
-    for checkout in () if last is None else last.checkouts:
+    if last is None or last.leaked:
+        return  # the collector may return its connection still, and that leak was told
+    for checkout in last.checkouts:
         if checkout.ended_at is not None:
             checkout.transaction = None
 

@@ -12,6 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from werkzeug.exceptions import HTTPException
 
+from flask_sessionwatch import DEFAULT_RULES
+from flask_sessionwatch import Finding
+from flask_sessionwatch import Rule
+from flask_sessionwatch.rules import Moment
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
@@ -57,6 +61,34 @@ def test_leak_without_with(any_world: World) -> None:
     any_world.ticks()
     assert {at(finding) for finding in any_world.watch.findings} == {line("LEAK")}
     assert len(any_world.heard) == 1
+
+
+class Collecting(Rule):
+    """A collection that comes in the middle of a tick."""
+
+    code, name = "ZZ001", "collecting"
+
+    def at_tick(self, moment: Moment) -> t.Iterable[Finding]:
+        gc.collect()
+        return ()
+
+
+def test_leak_that_is_collected_during_a_tick(world: World) -> None:
+    """SW201: a Session that was told as leaked is not told once more when the collector takes it while others judge."""
+    world.configure(rules=[*DEFAULT_RULES, Collecting()])
+
+    @world.view()
+    def view() -> str:
+        session = orm.Session(world.engine)
+        return str(session.scalar(sa.select(Item.id)))
+
+    gc.disable()
+    try:
+        world.open()
+        world.ticks()
+    finally:
+        gc.enable()
+    assert world.heard == ["SW201 error"]
 
 
 def test_closed_sessions(every_world: World) -> None:
@@ -1107,6 +1139,22 @@ def test_loss_while_another_exception_is_handled(any_world: World) -> None:
 
     assert any_world.open().text == "created"
     assert at(any_world.only("SW204")) == line("WRITTEN")
+
+
+def test_unflushed_loss_while_another_exception_is_handled(any_world: World) -> None:
+    """SW204: and of a change that was never flushed, whose transaction began with a query."""
+
+    @any_world.view()
+    def view() -> str:
+        try:
+            return str(flask.request.args["missing"])
+        except KeyError:
+            with orm.Session(any_world.engine) as session:
+                one_item(session).hits = 7
+        return "changed"
+
+    assert any_world.open().text == "changed"
+    assert any_world.only("SW204").level == "error"
 
 
 def test_core_loss_while_another_exception_is_handled(any_world: World) -> None:
