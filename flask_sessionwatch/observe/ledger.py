@@ -433,6 +433,8 @@ class Checkout(Writes):
     busy_at: Rare[float] = Rare(0.0)
     #: Leads to the database transaction of a Core connection's latest write.
     written_ref: Rare[Ref | None] = Rare(None)
+    #: Whether each commit on it is listened to, because its scope has written by Core before.
+    followed: Rare[bool] = Rare(False)
     #: Its latest streaming result.
     stream: Rare[Stream | None] = Rare(None)
     #: Whether it was checked out before the watch was attached.

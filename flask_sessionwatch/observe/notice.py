@@ -450,15 +450,29 @@ class Noticer:
             level = getattr(connection.dialect, "_on_connect_isolation_level", None)
         return level == "AUTOCOMMIT" or _driver_autocommits(connection._dbapi_connection.dbapi_connection)
 
-    def core_write(self, checkout: Checkout) -> None:
-        """Begin to count anew where a Core connection's writes go into another transaction than before."""
+    def core_write(self, checkout: Checkout) -> bool:
+        """Begin to count anew where a Core connection's writes go into another transaction than before.
+
+        :return: whether its commits are to be followed from now on.
+        """
         # Python makes one plain reference per object, so the same transaction has the same one.
         if checkout.written_ref is not None and checkout.written_ref is checkout.latest_ref:
-            return
-        if checkout.cursor is not None and checkout.scope is not None:
-            self.commit(checkout.scope, None, sys._getframe(3))
+            return False
+        scope = checkout.scope
+        if checkout.cursor is not None and scope is not None and not checkout.followed:
+            self.commit(scope, None, sys._getframe(3))
         checkout.writes, checkout.cursor, checkout.wrote_at = 0, None, None
         checkout.written_ref = checkout.latest_ref
+        if checkout.followed or scope is None or not scope.commits:
+            return False
+        checkout.followed = True
+        return True
+
+    def core_commit(self, checkout: Checkout, frame: FrameType) -> None:
+        """Count a commit of a Core connection that is followed, if it has written anything."""
+        if checkout.cursor is not None and checkout.scope is not None:
+            checkout.cursor = None
+            self.commit(checkout.scope, checkout, frame)
 
     def row_count(self, cursor: t.Any, context: t.Any) -> t.Any:
         """Return what will know the row count of a write: the cursor, where the driver keeps it after closing."""
@@ -472,7 +486,9 @@ class Noticer:
         """Count the last write transaction of a Core connection, which was neither lost nor left by an exception."""
         checkout.cursor = None
         scope = checkout.scope
-        if scope is not None and not checkout.lost and not checkout.left_by(sys.exc_info()[1]):
+        if scope is None or checkout.followed:
+            return
+        if not checkout.lost and not checkout.left_by(sys.exc_info()[1]):
             # Otherwise it may have been rolled back by its own word.
             sure = checkout if runs(frame, _COMMITTING_BLOCK) else None
             self.commit(scope, sure, frame)

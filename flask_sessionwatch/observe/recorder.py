@@ -451,7 +451,8 @@ class Recorder:
         if target is checkout:
             if not self._hears_resets:
                 self._hear_resets()
-            self.notice.core_write(checkout)
+            if self.notice.core_write(checkout):
+                event.listen(connection, "commit", self.on_core_commit)
         if target.cursor is None and self.notice.in_autocommit(connection, context.execution_options):
             return
         if len(self.ledger.transactions) > 1:
@@ -463,6 +464,22 @@ class Recorder:
             begun_by = id(target.stack[0][0]) if target.stack else 0
             frame = self.ledger.stacks.application_frame(_FORK_OF_CHECKOUT, begun_by)
             target.wrote_at = None if frame is None else (frame.f_code, frame.f_lasti)
+
+    def on_core_commit(self, connection: t.Any) -> None:
+        """Count a commit of a Core connection at its line.
+
+        Listened to on a connection of its own, from the second transaction on that a scope writes by Core; until then the
+        end of the transaction is enough, and costs nothing.
+        """
+        if not self.active:
+            return
+        try:
+            pooled = pooled_of(connection)
+            checkout = None if pooled is None else pooled.checkout
+            if checkout is not None and checkout.followed:
+                self.notice.core_commit(checkout, sys._getframe(1))
+        except Exception:
+            self.failed("commit")
 
     def _hear_resets(self) -> None:
         """Listen to the resets of pools from the first write over a Core connection on: only those need it."""
@@ -572,6 +589,7 @@ class Recorder:
                     begun.began_at = checkout.began_at
                     begun.stack = checkout.stack
                     self._enter(begun, session, checkout.scope)
+                    begun.handled = id(sys.exc_info()[1])
             elif checkout is not None and session._flushing and begun.wrote_at is None:
                 self._note_flush(begun, checkout)
             if checkout is None:

@@ -193,11 +193,42 @@ def test_storm_of_one_core_connection(any_world: World) -> None:
         with any_world.engine.connect() as connection:
             for _ in range(12):
                 connection.execute(sa.update(Item).values(hits=Item.hits + 1))
-                connection.commit()
+                connection.commit()  # CORE COMMIT
         return "ok"
 
     any_world.open()
-    assert any_world.only("SW501").details["commits"] == 12
+    finding = any_world.only("SW501")
+    assert (finding.details["commits"], at(finding)) == (12, line("CORE COMMIT"))
+
+
+def test_core_connection_that_rolls_back(any_world: World) -> None:
+    """SW501: a loop that rolls each row back, as a dry run does, commits nothing."""
+
+    @any_world.view()
+    def view() -> str:
+        with any_world.engine.connect() as connection:
+            for _ in range(12):
+                connection.execute(sa.update(Item).values(hits=Item.hits + 1))
+                connection.rollback()
+        return "ok"
+
+    any_world.open()
+    assert any_world.told("SW501") == []
+
+
+def test_core_connections_that_roll_back(any_world: World) -> None:
+    """SW501: neither does a loop that checks a connection out for each row, and rolls it back."""
+
+    @any_world.view()
+    def view() -> str:
+        for _ in range(12):
+            with any_world.engine.connect() as connection:
+                connection.execute(sa.update(Item).values(hits=Item.hits + 1))
+                connection.rollback()
+        return "ok"
+
+    any_world.open()
+    assert any_world.told("SW501") == []
 
 
 def test_commits_of_several_lines(world: World) -> None:
