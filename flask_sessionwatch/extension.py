@@ -16,6 +16,7 @@ from .finding import Finding
 from .observe.ledger import Scope
 from .observe.middleware import hook_in
 from .observe.middleware import unhook
+from .observe.server import Server
 from .observe.startup import startup
 from .process import Process
 from .report.allowed import Allowed
@@ -168,6 +169,21 @@ class SessionWatch:
     def ignore(self, engine: t.Any) -> None:
         """Never watch *engine*, a SQLAlchemy Engine."""
         _process.recorder.engines.ignore(getattr(engine, "sync_engine", engine))
+
+    def look_on(self, app: flask.Flask) -> Watched:
+        """Let this process publish nothing, for it only looks at *app* and serves nobody; return what is known of it."""
+        _process.look_on()
+        return self._by_app[app]
+
+    def examine(self, app: flask.Flask, server: Server | None = None) -> list[Finding]:
+        """Return what is wrong with how *app* is set up, before it works and without a connection; nobody is told.
+
+        :param server: the server that is to run it; None where nobody knows.
+        """
+        watched = self._by_app[app]
+        with app.app_context():
+            _process.foresee(watched, server)
+            return watched.examine()
 
     def close(self) -> None:
         """Remove every listener and hook, and stop the thread. Call it while no request runs."""

@@ -133,6 +133,11 @@ class Member:
             self.publisher.offer(self.worker, {SCOPES: self._scopes()}, news)
         self.publisher.stop(PARTING_SECONDS)
 
+    def withdraw(self) -> None:
+        """Say good-bye, and keep what is news to itself."""
+        if self.publisher is not None:
+            self.publisher.stop(PARTING_SECONDS)
+
     def _scopes(self) -> Document:
         return Document(self._account.document(SCOPES), _PERIODS[SCOPES][1])
 

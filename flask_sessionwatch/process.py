@@ -25,6 +25,7 @@ from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
 from .observe.recorder import Recorder
 from .observe.scopes import Scopes
+from .observe.server import Server
 from .observe.setup import Inherited
 from .observe.setup import Setup
 from .observe.setup import open_connections
@@ -65,6 +66,7 @@ class Process:
         self._parted_seconds = 0.0
         self._tick_lock = threading.RLock()
         self._told_deaf = False
+        self._looks_on = False
         #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
         self._extension_errors = 0
         os.register_at_fork(
@@ -218,8 +220,28 @@ class Process:
         )
         return Member(self.ledger, self.account, dispatchers, Publisher(make, dropped))
 
+    def look_on(self) -> None:
+        """Publish nothing any more, until a request is served: a command that looks at the workers is none of them."""
+        with self._tick_lock:
+            self._looks_on = True
+            for key in list(self._members) if self._is_silent else ():
+                self._members.pop(key).withdraw()
+
+    def foresee(self, watched: Watched, server: Server | None) -> None:
+        """Let the setup of *watched*, whose app context is current, be judged before it works.
+
+        :param server: the server that is to run it; None where nobody knows.
+        """
+        watched.setup.foresee(self.recorder.engines.every(), server)
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._looks_on and not self.ledger.serving
+
     def _publish(self) -> None:
         """Hand over to the stores what is news."""
+        if self._is_silent:
+            return
         try:
             watched = self.watched
             self.account.look(each.dispatcher for each in watched)
@@ -238,7 +260,7 @@ class Process:
     def _part(self) -> None:
         """Publish what is news still, at the end of the process; it may be over before the first tick."""
         with contextlib.suppress(Exception):
-            for watched in self.watched:
+            for watched in () if self._is_silent else self.watched:
                 if watched.dispatcher.by_fingerprint:
                     self.member(watched)
         for member in list(self._members.values()):

@@ -31,6 +31,9 @@ from .rules import Moment
 from .rules import Rule
 from .settings import Settings
 
+#: What the codes of rules on the application's configuration begin with.
+CONFIGURATION = "SW7"
+
 
 class Watched:
     """One application under watch.
@@ -148,6 +151,17 @@ class Watched:
             return []
         self._started = True
         return [finding for rule in self.rules for finding in self._ask(rule, rule.at_start, moment)]
+
+    def examine(self) -> list[Finding]:
+        """Return what the rules say of how the application is set up; nobody is told, and nothing is counted."""
+        moment = self._moment()
+        found = self.dispatcher.findings
+        for rule in self.rules:
+            found += self._ask(rule, rule.at_start, moment)
+            if rule.code.startswith(CONFIGURATION):
+                found += self._ask(rule, rule.at_tick, moment)
+        about_setup = {each.fingerprint: each for each in found if each.code.startswith(CONFIGURATION)}
+        return [each for each in about_setup.values() if self.dispatcher.recognises(each)]
 
     def after_fork(self, inherited: list[Inherited]) -> None:
         """Begin anew in a child process, which has *inherited* open connections."""

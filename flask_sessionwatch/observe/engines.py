@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import typing as t
@@ -75,6 +76,12 @@ class Engines:
         if not info.named:
             self._name(info)
         return info
+
+    def every(self) -> list[EngineInfo]:
+        """Return what is known of each engine there is, also of those that were not used yet; it takes a while."""
+        engines = [each for each in gc.get_objects() if issubclass(type(each), sa.Engine)]
+        # One that was made with execution options shares the pool of another one.
+        return list({id(each.pool): self.info(each.pool, each) for each in engines}.values())
 
     def connected(self, record: t.Any, dbapi_connection: t.Any) -> Pooled:
         """Make the record of a connection that was just opened."""

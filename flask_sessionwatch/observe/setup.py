@@ -66,6 +66,8 @@ class Setup:
         self.made_by: Server | None = server_around(sys._getframe())
         #: What was open in the parent process when this one was forked.
         self.inherited: list[Inherited] = []
+        #: Whether it is judged by what it is going to do.
+        self.foreseen = False
         #: Whether somebody has asked for the metrics.
         self.scraped = False
         self._said: set[Hashable] = set()
@@ -159,9 +161,19 @@ class Setup:
         engines = getattr(self.flask_sqlalchemy, "_app_engines", {}).get(self._app_ref(), {})
         return any(is_listening(each, "after_cursor_execute", listener) for each in engines.values())
 
+    def foresee(self, engines: Iterable[EngineInfo], server: Server | None) -> None:
+        """Take it that the application will use these engines, under this server; it has not begun to work yet.
+
+        :param server: the server that is to run it; None where nobody knows.
+        """
+        self.foreseen = True
+        self.made_by = server or self.made_by
+        for each in engines:
+            self.users.setdefault(each, weakref.WeakSet())
+
     @property
     def engines(self) -> list[EngineInfo]:
-        """The watched engines that this application has used."""
+        """The watched engines that this application has used, or is going to use."""
         return [each for each in list(self.users) if not each.ignored]
 
     # What it was seen doing

@@ -109,6 +109,11 @@ class Dispatcher:
         """Whether there is a finding of the rule *code*, told or known."""
         return any(finding.code == code for finding in self.findings)
 
+    def recognises(self, finding: Finding) -> bool:
+        """Note whether *finding* is known, and say whether it would be kept; it is not counted."""
+        finding.known = self._known(finding)
+        return not self._ignored(finding)
+
     def report(self, finding: Finding) -> Finding | None:
         """Take in an occurrence of a bug and tell of it when it is due.
 

@@ -66,7 +66,7 @@ def _threads(engine: EngineInfo, capacity: int, moment: Moment) -> tuple[int, st
     users = list(moment.setup.users.get(engine, ()))
     threads = [holder for holder in users if holder.thread is not None]
     seen = {holder.ident for holder in threads if moment.present.frame(holder) is not None}
-    if not seen or len(seen) > capacity:
+    if len(seen) > capacity or not (seen or moment.setup.foreseen):
         return len(seen), "its requests run on"
     server = moment.setup.server
     return (0, "") if server is None else (server.threads, f"{server.name} runs")

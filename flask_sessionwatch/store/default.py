@@ -29,6 +29,16 @@ def default_store(instance_path: str) -> Store:
     return SQLiteStore(os.path.join(folder, NAME), own=True)
 
 
+def default_store_to_read(instance_path: str) -> Store:
+    """Return that store for somebody who is none of the workers; where there is none yet, using it says so."""
+    file = os.path.join(instance_path, NAME)
+    private = _name_of_private_folder(instance_path)
+    # As above, the private one is used where the other one could not be made.
+    if not os.path.lexists(file) and os.path.lexists(private) and _is_private(private, _user()):
+        file = os.path.join(private, NAME)
+    return SQLiteStore(file, read_only=True)
+
+
 def _prepared(folder: str) -> str | None:
     """Return *folder* if a store can be kept in it."""
     with contextlib.suppress(OSError):
@@ -44,17 +54,24 @@ def private_folder(instance_path: str) -> str:
     Everybody can tell its name, and may have made something of that name before: then it is another one, of this process
     alone.
     """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    mark = hashlib.sha256(os.fsencode(instance_path)).hexdigest()[:16]
-    folder = os.path.join(tempfile.gettempdir(), f"flask_sessionwatch-{user}-{mark}")
+    folder = _name_of_private_folder(instance_path)
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    if _is_private(folder, user):
+    if _is_private(folder, _user()):
         return folder
     logger.warning(
         "%s belongs to somebody else; the workers of this application cannot see each other", folder
     )
     return tempfile.mkdtemp(prefix="flask_sessionwatch-")
+
+
+def _name_of_private_folder(instance_path: str) -> str:
+    mark = hashlib.sha256(os.fsencode(instance_path)).hexdigest()[:16]
+    return os.path.join(tempfile.gettempdir(), f"flask_sessionwatch-{_user()}-{mark}")
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _is_private(folder: str, user: int) -> bool:

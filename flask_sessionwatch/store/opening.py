@@ -29,6 +29,20 @@ def open_store(url: str) -> Store:
     return make(url)
 
 
+def open_to_read(url: str) -> Store:
+    """Return the store that *url* names, for somebody who is none of the workers: a file is neither made nor changed.
+
+    :raises ConfigError: there is no such store, or it is the memory of somebody else.
+    """
+    store = open_store(url)
+    if isinstance(store, MemoryStore):
+        raise ConfigError(
+            f"'{SETTING}' is 'memory:', so that what a worker knows is in its own memory, and nobody else can look there. "
+            "Ask the service itself for its pages, or let it have a store."
+        )
+    return SQLiteStore(store.path, read_only=True) if isinstance(store, SQLiteStore) else store
+
+
 CHOICES = "'memory:', 'sqlite:///path' or 'redis://host:port/database'"
 
 

@@ -69,11 +69,15 @@ class SQLiteStore(Store):
     :param path: the file; its folder has to exist when the store is used.
     :param own: whether the path was chosen by flask_sessionwatch itself, so that a damaged file there can only be its own.
     :param max_bytes: how large the file may become.
+    :param read_only: whether it is only looked at: nothing is made, changed or set aside.
     """
 
-    def __init__(self, path: str, *, own: bool = False, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, path: str, *, own: bool = False, max_bytes: int = MAX_BYTES, read_only: bool = False
+    ) -> None:
         self.path = path
         self._own = own
+        self._read_only = read_only
         self._max_pages = max_bytes // _PAGE
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
@@ -178,7 +182,7 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             damaged = _is_damaged(error) and self._identity == _identity(self.path)
             self.close()
-            if damaged:
+            if damaged and not self._read_only:
                 self._set_aside(str(error))
             raise StoreError(f"{self.path}: {error}") from None
         except OSError as error:
@@ -196,10 +200,12 @@ class SQLiteStore(Store):
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
-        self._identity = _make_private(self.path)
+        self._identity = _identity(self.path) if self._read_only else _make_private(self.path)
+        if self._identity is None:
+            raise StoreError(f"there is no store {self.path}; the first worker that runs makes it")
         self._check_header()
         connection = sqlite3.connect(
-            f"file:{quote(self.path)}?mode=rw",
+            f"file:{quote(self.path)}?mode={'ro' if self._read_only else 'rw'}",
             uri=True,
             timeout=PATIENCE,
             isolation_level=None,
@@ -207,7 +213,10 @@ class SQLiteStore(Store):
             check_same_thread=False,
         )
         try:
-            self._prepare(connection)
+            if self._read_only:
+                self._check(connection)
+            else:
+                self._prepare(connection)
         except BaseException:
             connection.close()
             raise
@@ -218,7 +227,7 @@ class SQLiteStore(Store):
         header = _header(self.path)
         if not header or header.startswith(_HEADER):
             return
-        if not self._own:
+        if self._read_only or not self._own:
             raise self._foreign()
         self._set_aside("it is no SQLite database")
         self._identity = _make_private(self.path)
@@ -234,17 +243,28 @@ class SQLiteStore(Store):
         connection.execute(f"PRAGMA max_page_count = {self._max_pages:d}")
         connection.execute("PRAGMA synchronous = NORMAL")
         (ours,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if ours != APPLICATION_ID:
             self._make_tables(connection)
-        elif version != VERSION:
+        else:
+            self._check_version(connection)
+        os.chmod(self.path, 0o600)
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        connection.execute(f"PRAGMA journal_size_limit = {_PAGE * 1024:d}")
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Refuse what is no store, or none that can be read here."""
+        (ours,) = connection.execute("PRAGMA application_id").fetchone()
+        if ours != APPLICATION_ID:
+            raise self._foreign()
+        self._check_version(connection)
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
             raise StoreError(
                 f"{self.path} was written by another version of flask_sessionwatch (its tables are of version {version}, "
                 f"known here is {VERSION}), and is left alone. Name another file in SESSIONWATCH_STORE, or delete this one"
             )
-        os.chmod(self.path, 0o600)
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
-        connection.execute(f"PRAGMA journal_size_limit = {_PAGE * 1024:d}")
 
     def _make_tables(self, connection: sqlite3.Connection) -> None:
         # Both have to be set before there is a page in the file.

@@ -272,8 +272,9 @@ def test_command_adds(app: flask.Flask, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "Give either a LOG or --url."),
-        (["LOG", "--url", "http://127.0.0.1/"], "Give either a LOG or --url."),
+        ([], "'SESSIONWATCH_STORE' is 'memory:'"),
+        (["LOG", "--url", "http://127.0.0.1/"], "Give either a LOG, or --store or --url."),
+        (["LOG", "--store", "sqlite:///store.db"], "Give either a LOG, or --store or --url."),
         (["--url", "file:///etc/passwd"], "--url takes an address"),
         (["--url", "http://127.0.0.1:9/_sessionwatch"], "cannot be reached"),
         (["LOG"], "There is no finding in this log."),
@@ -285,7 +286,7 @@ def test_command_refuses(app: flask.Flask, tmp_path: Path, args: list[str], mess
     log.write_text("nothing\n")
     path = tmp_path / "known.json"
     result = run(app, *[str(log) if each == "LOG" else each for each in args], "--output", str(path))
-    assert result.exit_code != 0
+    assert result.exit_code == 2
     assert message in result.output
     assert not path.exists()
 
@@ -297,7 +298,7 @@ def test_command_keeps_what_is_damaged(app: flask.Flask, tmp_path: Path) -> None
     log = tmp_path / "service.log"
     log.write_text(json.dumps(finding().as_json()))
     result = run(app, str(log), "--output", str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "is damaged" in result.output
     assert path.read_text() == "mine"
 
@@ -307,7 +308,7 @@ def test_command_cannot_write(app: flask.Flask, tmp_path: Path) -> None:
     log = tmp_path / "service.log"
     log.write_text(json.dumps(finding().as_json()))
     result = run(app, str(log), "--output", str(tmp_path / "gone" / "known.json"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "cannot be written" in result.output
 
 
@@ -315,7 +316,7 @@ class Service(http.server.BaseHTTPRequestHandler):
     """Stands for a running service."""
 
     status = 200
-    body = json.dumps({"findings": [finding().as_json()]})
+    body = json.dumps({"findings": [finding().as_json()], "store": {"problem": None}})
     asked: t.ClassVar[list[tuple[str, str | None]]] = []
 
     def do_GET(self) -> None:
@@ -360,7 +361,7 @@ def test_command_asks_a_service(app: flask.Flask, tmp_path: Path, service: str) 
         (302, "", "answered 302; is this the address of the pages?"),
         (200, "<html>", "answered something else"),
         (200, "[]", "answered something else"),
-        (200, '{"findings": [{}]}', "answered something else"),
+        (200, '{"findings": [{}], "store": {"problem": null}}', "answered something else"),
     ],
 )
 def test_command_and_a_strange_service(
@@ -377,7 +378,7 @@ def test_command_and_a_strange_service(
     monkeypatch.setattr(Service, "body", body)
     path = tmp_path / "known.json"
     result = run(app, "--url", service, "--output", str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert message in result.output
     assert len(Service.asked) == 1
     assert not path.exists()

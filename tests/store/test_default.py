@@ -10,6 +10,7 @@ import pytest
 
 from flask_sessionwatch.store.default import NAME
 from flask_sessionwatch.store.default import default_store
+from flask_sessionwatch.store.default import default_store_to_read
 from flask_sessionwatch.store.default import private_folder
 from flask_sessionwatch.store.sqlite import SQLiteStore
 
@@ -102,3 +103,25 @@ def test_trap(
     assert stat.S_IMODE(taken.stat().st_mode) == 0o700
     assert (taken.parent, list(taken.iterdir())) == (temporary, [])
     assert "cannot see each other" in caplog.text
+
+
+def read_at(instance: Path) -> Path:
+    store = default_store_to_read(str(instance))
+    assert isinstance(store, SQLiteStore)
+    return Path(store.path)
+
+
+def test_reader_looks_where_workers_publish(tmp_path: Path, temporary: Path) -> None:
+    """Who only looks does so in the instance folder, or in the private one if only that is there, and makes neither."""
+    instance = tmp_path / "instance"
+    assert read_at(instance) == instance / NAME
+    assert list(temporary.iterdir()) == []
+    assert not instance.exists()
+    private = Path(private_folder(str(instance)))
+    assert read_at(instance) == private / NAME
+    private.chmod(0o755)  # somebody else's, perhaps
+    assert read_at(instance) == instance / NAME
+    private.chmod(0o700)
+    instance.mkdir()
+    (instance / NAME).touch()
+    assert read_at(instance) == instance / NAME

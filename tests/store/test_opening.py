@@ -5,6 +5,7 @@ import pytest
 from flask_sessionwatch.settings import ConfigError
 from flask_sessionwatch.store import open_store
 from flask_sessionwatch.store.memory import MemoryStore
+from flask_sessionwatch.store.opening import open_to_read
 
 
 def test_memory() -> None:
@@ -21,3 +22,9 @@ def test_errors_name_the_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="'SESSIONWATCH_STORE'") as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+
+
+def test_reader_of_a_memory() -> None:
+    """The memory of another process cannot be read."""
+    with pytest.raises(ConfigError, match="nobody else can look there"):
+        open_to_read("memory:")

@@ -55,6 +55,51 @@ def works(store: SQLiteStore) -> bool:
     return mine in [each.worker for each in store.live()] and len(store.findings()) == 1
 
 
+# For those who only look
+
+
+def test_reader(path: Path, store: SQLiteStore) -> None:
+    """Who only looks sees what is published, also after the last worker has ended, and cannot publish."""
+    assert works(store)
+    reader = SQLiteStore(str(path), read_only=True)
+    assert len(reader.findings()) == len(reader.live()) == 1
+    store.close()
+    assert len(reader.findings()) == 1
+    with pytest.raises(StoreError, match="readonly"):
+        reader.publish(worker(), {}, [report("f2")])
+    reader.close()
+
+
+def test_reader_makes_nothing(path: Path) -> None:
+    """Who only looks makes no store, and sees one as soon as it is there."""
+    reader = SQLiteStore(str(path), read_only=True)
+    with pytest.raises(StoreError, match="there is no store"):
+        reader.findings()
+    assert not path.exists()
+    store = SQLiteStore(str(path))
+    assert works(store)
+    assert len(reader.findings()) == 1
+    reader.close()
+    store.close()
+
+
+def test_reader_leaves_a_damaged_store(path: Path) -> None:
+    """Who only looks sets nothing aside, also where the file can only be ours."""
+    path.write_bytes(b"something else")
+    with pytest.raises(StoreError, match="is left alone"):
+        SQLiteStore(str(path), own=True, read_only=True).findings()
+    assert path.read_bytes() == b"something else"
+
+
+def test_reader_of_a_later_version(path: Path, store: SQLiteStore) -> None:
+    """A store of a later version is not guessed at by a reader either."""
+    assert works(store)
+    with opened(path) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(StoreError, match="another version"):
+        SQLiteStore(str(path), read_only=True).findings()
+
+
 # Whose it is
 
 
