@@ -37,8 +37,8 @@ def open_to_read(url: str) -> Store:
     store = open_store(url)
     if isinstance(store, MemoryStore):
         raise ConfigError(
-            f"'{SETTING}' is 'memory:', so that what a worker knows is in its own memory, and nobody else can look there. "
-            "Ask the service itself for its pages, or let it have a store."
+            f"'{SETTING}' is 'memory:', and nobody else can read the memory of a worker. Let the application publish to a "
+            "file, 'sqlite:////path/to/sessionwatch.db', or to a server, 'redis://host:port/database'."
         )
     return SQLiteStore(store.path, read_only=True) if isinstance(store, SQLiteStore) else store
 

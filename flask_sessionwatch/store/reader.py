@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import time
 import typing as t
 
-from ..settings import ConfigError
 from .base import LIVE
 from .base import Published
 from .base import Sighted
-from .base import Store
 from .base import StoreError
-from .opening import MEMORY
-from .opening import SETTING
-from .opening import open_store
+from .opening import open_to_read
 from .picture import Readable
 from .publisher import Publisher
 from .publisher import View
-from .sqlite import SQLiteStore
 
 #: Seconds for which an answer of the store serves everybody who asks.
 FRESH_SECONDS = 0.5
@@ -33,23 +27,8 @@ def read_store(url: str) -> Reader:
 
     :raises ConfigError: there is no such store, or no other process can read it.
     """
-    if url == MEMORY:
-        raise ConfigError(
-            f"'{SETTING}' is 'memory:', and nobody else can read the memory of a worker. Let the application publish to a "
-            "file, 'sqlite:////path/to/sessionwatch.db', or to a server, 'redis://host:port/database'."
-        )
-    open_store(url)
-    return Reader(View(Publisher(functools.partial(_existing, url), lambda number: None)))
-
-
-def _existing(url: str) -> Store:
-    """Open a store; of a file that is not there none is made, for it would be nobody's."""
-    store = open_store(url)
-    if isinstance(store, SQLiteStore) and not os.path.exists(store.path):
-        raise StoreError(
-            f"{store.path}: there is no such file. Has a worker published yet, and is it the file that the workers publish to?"
-        )
-    return store
+    open_to_read(url)
+    return Reader(View(Publisher(functools.partial(open_to_read, url), lambda number: None)))
 
 
 class Reader:

@@ -202,7 +202,9 @@ class SQLiteStore(Store):
     def _open(self) -> sqlite3.Connection:
         self._identity = _identity(self.path) if self._read_only else _make_private(self.path)
         if self._identity is None:
-            raise StoreError(f"there is no store {self.path}; the first worker that runs makes it")
+            raise StoreError(
+                f"{self.path}: there is no such file. Has a worker published yet, and is it the file that the workers publish to?"
+            )
         self._check_header()
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode={'ro' if self._read_only else 'rw'}",

@@ -19,11 +19,17 @@ def test_status(busy: Shop) -> None:
     """It says how many workers there are, how full the pools are, and what was found."""
     lines = busy.run("status").output.splitlines()
     assert lines[0] == "1 worker on 1 host"
-    assert lines[3].split()[:5] == ["shop.db", "2", "3", "1", "0"]
-    assert lines[5:] == [
+    assert ["shop.db", "2", "3", "1", "0"] in [line.split()[:5] for line in lines]
+    assert lines[-2:] == [
         "0 open sessions, 2 connections checked out, 2 leaked",
         "findings: 1 error, 1 warning, 0 info, 0 known",
     ]
+
+
+def pool_of(answer: t.Any) -> t.Any:
+    """The shop's pool; other tests in this process have theirs."""
+    (pool,) = [each for each in answer["engines"] if each["name"] == "shop.db"]
+    return pool
 
 
 def test_status_of_several_workers(busy: Shop) -> None:
@@ -33,11 +39,11 @@ def test_status_of_several_workers(busy: Shop) -> None:
         store.publish(worker("beta"), {LIVE: document(**body)}, [])
         answer = busy.json("status")
         assert [len(answer["workers"]), answer["checkouts"], answer["leaked"]] == [2, 4, 4]
-        (pool,) = answer["engines"]
+        pool = pool_of(answer)
         assert [pool[name] for name in ("used", "max", "idle", "workers")] == [4, 6, 2, 2]
         unlimited = [{**each, "max": None, "oldest_age_seconds": None} for each in body["engines"]]
         store.publish(worker("gamma"), {LIVE: document(**{**body, "engines": unlimited})}, [])
-        (pool,) = busy.json("status")["engines"]
+        pool = pool_of(busy.json("status"))
         assert (pool["max"], pool["workers"]) == (None, 3)
         assert pool["oldest_age_seconds"] > 0
         assert " - " in busy.run("status").output

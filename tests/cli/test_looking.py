@@ -27,7 +27,7 @@ def test_no_store(shop: Shop, command: list[str]) -> None:
     """Before a worker has published anything that is said, and nothing is made."""
     result = shop.run(*command)
     assert result.exit_code == 2
-    assert f"there is no store {shop.folder / 'store.db'}" in result.output.replace("\n", " ")
+    assert f"{shop.folder / 'store.db'}: there is no such file" in result.output
     assert not (shop.folder / "store.db").exists()
 
 
@@ -74,9 +74,9 @@ def run_flask(app: Path, folder: Path, *args: str, **environment: str) -> "subpr
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        ("memory:", "nobody else can look there"),
+        ("memory:", "nobody else can read the memory"),
         ("postgresql://shop:secret@host/shop", "it takes 'memory:', 'sqlite:///path'"),
-        ("sqlite:///nowhere/store.db", "there is no store"),
+        ("sqlite:///nowhere/store.db", "there is no such file"),
         ("redis://:secret@127.0.0.1:1/0", "The store cannot be read: redis://127.0.0.1:1/0"),
     ],
 )
@@ -153,7 +153,7 @@ def test_the_instance_folder(tmp_path: Path) -> None:
     environment = {"SESSIONWATCH_STORE": ""}
     missing = run_flask(tmp_path / "shop.py", tmp_path, "status", **environment)
     assert missing.returncode == 2
-    assert f"there is no store {tmp_path / 'instance' / 'sessionwatch.db'}" in missing.stderr
+    assert f"{tmp_path / 'instance' / 'sessionwatch.db'}: there is no such file" in missing.stderr
     assert not (tmp_path / "instance").exists()
     (tmp_path / "instance").mkdir()
     store = SQLiteStore(str(tmp_path / "instance" / "sessionwatch.db"))

@@ -26,5 +26,5 @@ def test_errors_name_the_setting(url: str) -> None:
 
 def test_reader_of_a_memory() -> None:
     """The memory of another process cannot be read."""
-    with pytest.raises(ConfigError, match="nobody else can look there"):
+    with pytest.raises(ConfigError, match="nobody else can read the memory"):
         open_to_read("memory:")

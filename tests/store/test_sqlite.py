@@ -73,7 +73,7 @@ def test_reader(path: Path, store: SQLiteStore) -> None:
 def test_reader_makes_nothing(path: Path) -> None:
     """Who only looks makes no store, and sees one as soon as it is there."""
     reader = SQLiteStore(str(path), read_only=True)
-    with pytest.raises(StoreError, match="there is no store"):
+    with pytest.raises(StoreError, match="there is no such file"):
         reader.findings()
     assert not path.exists()
     store = SQLiteStore(str(path))
