@@ -9,6 +9,7 @@ import typing as t
 
 import click
 
+from .cli import COMMANDS
 from .settings import ConfigError
 from .settings import Settings
 from .store.reader import read_store
@@ -23,6 +24,10 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 @click.version_option(VERSION, prog_name="flask-sessionwatch")
 def main() -> None:
     """See how SQLAlchemy sessions and connections are used."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()

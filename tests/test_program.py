@@ -151,3 +151,41 @@ def test_port_is_taken(url: str) -> None:
         1,
         f"Error: 127.0.0.1:{port} cannot be listened on (Address already in use).\n",
     )
+
+
+# The commands of `flask sessionwatch`, without the application
+
+
+def test_commands(tmp_path: Path) -> None:
+    """The commands that only look take the store from the command line or from the environment."""
+    store = open_store(url := f"sqlite:///{tmp_path / 'store.db'}")
+    omitted = {"sessions": 0, "checkouts": 0}
+    store.publish(worker(), {LIVE: document(engines=[], sessions=[], checkouts=[], omitted=omitted)}, [])
+    store.close()
+    for command in (
+        ["status"],
+        ["top", "--once"],
+        ["findings"],
+        ["requests"],
+        ["explain", "SW101"],
+        ["alerts"],
+    ):
+        named = ["--store", url] if command[0] not in ("explain", "alerts") else []
+        result = run(*command, *named)
+        assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(main, ["status"], env={"SESSIONWATCH_STORE": url})
+    assert result.output.startswith("1 worker on 1 host")
+
+
+def test_commands_without_a_store() -> None:
+    """Without an application and without a store it is said how to name one."""
+    result = run("status")
+    assert result.exit_code == 2
+    assert "Say where to look: with --store, with SESSIONWATCH_STORE, or with --url." in result.output
+
+
+def test_commands_with_a_setting_that_makes_no_sense() -> None:
+    """A setting of the environment that makes no sense is told in a line."""
+    result = CliRunner().invoke(main, ["alerts"], env={"SESSIONWATCH_MAX_COMMITS": "many"})
+    assert result.exit_code == 2
+    assert "'SESSIONWATCH_MAX_COMMITS' is 'many'; it takes a number." in result.output
