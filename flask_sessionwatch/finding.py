@@ -15,6 +15,8 @@ from .observe.stack import shortened
 
 Level: t.TypeAlias = t.Literal["info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("info", "warning", "error")
+#: Minutes of which the occurrences of a finding are counted one by one.
+MINUTES_KEPT = 60
 
 
 class ScopeName(t.NamedTuple):
@@ -30,6 +32,11 @@ class ScopeName(t.NamedTuple):
 def now() -> datetime:
     """Return the present time, in UTC."""
     return datetime.now(timezone.utc)
+
+
+def stamp(seconds: float) -> str:
+    """Return a time in seconds since the epoch as JSON has it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
 def printable(text: str) -> str:
@@ -52,7 +59,10 @@ class Finding:
     :param verb: what happened at the site, in the words of the log: "checked out", "begun", ...
     :param details: plain data that differs by rule; times in seconds.
     :param about: what it is about where no line tells, such as an engine or an option.
+    :param engine: the name of the engine it is about, where it is about one.
     :param known: whether the baseline has it, so that it is kept but not told.
+    :param timeline: what happened to the session or connection it is about, as plain data.
+    :param recent: how often it was seen in each of the last minutes, by the minute since the epoch.
     :param subject: the live record this finding is about; it is resolved when the record ends.
     """
 
@@ -71,8 +81,18 @@ class Finding:
     count: int = 1
     resolved: bool = False
     about: str | None = None
+    engine: str | None = None
     known: bool = False
+    timeline: list[dict[str, t.Any]] = field(default_factory=list, repr=False)
+    recent: dict[int, int] = field(default_factory=dict, repr=False)
     subject: t.Any = field(default=None, repr=False)
+
+    def occurred(self) -> None:
+        """Count it in the minute in which it was seen last."""
+        minute = int(self.last_seen.timestamp() // 60)
+        self.recent[minute] = self.recent.get(minute, 0) + 1
+        while len(self.recent) > MINUTES_KEPT:
+            del self.recent[min(self.recent)]
 
     @property
     def fingerprint(self) -> str:
@@ -105,6 +125,7 @@ class Finding:
             "scope": None if self.scope is None else self.scope.name,
             "scope_kind": None if self.scope is None else self.scope.kind,
             "about": self.about,
+            "engine": self.engine,
             "hint": self.hint,
             "count": self.count,
             "first_seen": self.first_seen.isoformat(),

@@ -9,13 +9,16 @@ from collections import Counter
 
 from .finding import Finding
 from .observe.ledger import Ledger
+from .report.about import recently
 from .report.account import Account
 from .report.dispatcher import Dispatcher
 from .report.history import LONG
 from .report.history import RECENT
 from .report.live import LivePicture
+from .report.sources import sources_of
 from .store import Document
 from .store import Worker
+from .store.base import ABOUT
 from .store.base import LIVE
 from .store.base import LIVE_SECONDS
 from .store.base import SCOPES
@@ -27,11 +30,12 @@ from .store.publisher import View
 from .store.reports import Reports
 from .store.reports import body_of
 from .store.reports import sighting_of
+from .store.reports import summary_of
 
 #: Seconds between two publications at least.
 PUBLISH_SECONDS = 0.9
 #: Seconds between two publications of what is no snapshot, and for which it counts.
-_PERIODS = {SCOPES: (10.0, 3600.0), RECENT: (10.0, 900.0), LONG: (60.0, 6 * 3600.0)}
+_PERIODS = {SCOPES: (10.0, 3600.0), ABOUT: (10.0, 3600.0), RECENT: (10.0, 900.0), LONG: (60.0, 6 * 3600.0)}
 #: Seconds that the end of a process is held up at most, to publish what it found last.
 PARTING_SECONDS = 0.5
 
@@ -43,6 +47,7 @@ class Member:
     :param account: what it has counted.
     :param dispatchers: answers who has its findings.
     :param publisher: has the store; None where there is nobody to share with.
+    :param about: answers what it tells of itself.
     """
 
     def __init__(
@@ -51,10 +56,12 @@ class Member:
         account: Account,
         dispatchers: t.Callable[[], list[Dispatcher]],
         publisher: Publisher | None,
+        about: t.Callable[[], Data],
     ) -> None:
         self._ledger = ledger
         self._account = account
         self._dispatchers = dispatchers
+        self._about = about
         self.publisher = publisher
         self._begin()
 
@@ -69,13 +76,25 @@ class Member:
     def worker(self) -> Worker:
         return Worker.this()
 
+    def live(self, *, stacks: bool) -> Data:
+        """Return what is live in it, all of it."""
+        return LivePicture(self._ledger, stacks=stacks).as_json()
+
     def document(self, kind: str) -> Data:
         """Return what it would publish, in full."""
-        return LivePicture(self._ledger).as_json() if kind == LIVE else self._account.document(kind)
+        if kind == ABOUT:
+            findings = self._findings()
+            return {**self._about(), "findings": len(findings), "recent": recently(findings)}
+        return self.live(stacks=True) if kind == LIVE else self._account.document(kind)
 
     def reports(self) -> list[Report]:
-        """Return all of its findings."""
-        return [Report(each, sighting_of(it), body_of(it)) for each, it in self._findings().items()]
+        """Return all of its findings, each with what a list tells of it."""
+        return [Report(each, sighting_of(it), summary_of(it)) for each, it in self._findings().items()]
+
+    def report(self, fingerprint: str) -> Report | None:
+        """Return one of its findings with all of its body."""
+        found = self._findings().get(fingerprint)
+        return None if found is None else Report(fingerprint, sighting_of(found), body_of(found))
 
     def _findings(self) -> dict[str, Finding]:
         return {
@@ -102,12 +121,15 @@ class Member:
         if self.publisher.has_lost:
             self._publish_all_again()
         lifetime = max(LIVE_SECONDS, 3 * tick)
-        documents = {LIVE: Document(self._live(), lifetime)}
+        live = self._live()
+        documents = {LIVE: Document(live, lifetime)}
         for kind, (period, counts_for) in _PERIODS.items():
             if now >= self._due[kind]:
                 # Workers that were started together shall not all publish at the same moment.
                 self._due[kind] = now + period * random.uniform(0.8, 1)
-                documents[kind] = Document(self._account.document(kind), counts_for)
+                documents[kind] = Document(self.document(kind), counts_for)
+        if ABOUT in documents:
+            documents[ABOUT].body["sources"] = sources_of(live)
         self.publisher.offer(self.worker, documents, self._reports.changed(self._findings()))
 
     def _live(self) -> Data:

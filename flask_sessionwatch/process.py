@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 import typing as t
 import weakref
 from collections import deque
@@ -31,8 +32,11 @@ from .observe.setup import Setup
 from .observe.setup import open_connections
 from .observe.stack import Stacks
 from .observe.startup import startup
+from .report.about import in_force
+from .report.about import versions
 from .report.account import Account
 from .report.dispatcher import Dispatcher
+from .report.harvest import Harvest
 from .report.logs import logger
 from .report.metrics import CollectorRegistry
 from .report.metrics import Metrics
@@ -161,14 +165,15 @@ class Process:
         """
         self._drop_metrics()
         closed = [*closed, *self._review()]
+        harvest = Harvest(closed, self.ledger.checkouts)
         try:
-            self.account.take(closed)
+            self.account.take(closed, harvest)
         except Exception:
             self.extension_failed("the totals")
         for registry, metrics in self._metrics.copy().items():
             dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
             errors = self.ledger.internal_errors + self._extension_errors
-            metrics.update(self.ledger, closed, dispatchers, errors, self._own_seconds())
+            metrics.update(self.ledger, harvest, dispatchers, errors, self._own_seconds())
         for each in closed:
             if isinstance(each, Scope):
                 _untie(each)
@@ -191,7 +196,9 @@ class Process:
         """Return this process as a member of those that share the store of *watched*."""
         key = _store_key(watched)
         if key is None:
-            return Member(self.ledger, self.account, lambda: [watched.dispatcher], None)
+            return Member(
+                self.ledger, self.account, lambda: [watched.dispatcher], None, lambda: self._about([watched])
+            )
         member = self._members.get(key)
         return self._members.setdefault(key, self._new_member(watched, key)) if member is None else member
 
@@ -202,11 +209,14 @@ class Process:
         return self.member(watched).picture()
 
     def _new_member(self, watched: Watched, key: object) -> Member:
-        def dispatchers() -> list[Dispatcher]:
+        def members() -> list[Watched]:
             alive = [
                 each for each in list(self._watched) if not each.is_gone
             ]  # also one that is being closed
-            return [each.dispatcher for each in alive if _store_key(each) == key]
+            return [each for each in alive if _store_key(each) == key]
+
+        def dispatchers() -> list[Dispatcher]:
+            return [each.dispatcher for each in members()]
 
         def dropped(number: int) -> None:
             for each in dispatchers()[:1]:
@@ -218,7 +228,24 @@ class Process:
             if url is None
             else functools.partial(open_store, url)
         )
-        return Member(self.ledger, self.account, dispatchers, Publisher(make, dropped))
+        publisher = Publisher(make, dropped)
+        return Member(self.ledger, self.account, dispatchers, publisher, lambda: self._about(members()))
+
+    def _about(self, members: list[Watched]) -> dict[str, t.Any]:
+        """Return what this process tells of itself.
+
+        :param members: the applications that share a store.
+        """
+        first = members[0] if members else None
+        return {
+            **versions(),
+            "watching": self.recorder.active,
+            "dropped": sum(each.dispatcher.dropped for each in members),
+            "internal_errors": self.ledger.internal_errors + self._extension_errors,
+            "self_seconds": round(self._own_seconds(), 3),
+            "cpu_seconds": round(time.process_time(), 3),
+            "in_force": None if first is None else in_force(first.rules, first.settings),
+        }
 
     def look_on(self) -> None:
         """Publish nothing any more, until a request is served: a command that looks at the workers is none of them."""

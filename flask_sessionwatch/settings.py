@@ -84,7 +84,7 @@ class Settings:
                 name = _field_name(key)
                 values[name] = _checked(key, name, value)
         for name in _FIELDS:
-            key = _key(name)
+            key = key_of(name)
             if key in environ:
                 values[name] = _checked(key, name, _parsed(key, name, environ[key]))
         return cls(**values)
@@ -96,15 +96,16 @@ _KINDS: dict[str, type] = {
 }
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """Return the key of ``app.config`` for a field of :class:`Settings`."""
     return PREFIX + name.rstrip("_").upper()
 
 
 def _field_name(key: str) -> str:
     for name in _FIELDS:
-        if _key(name) == key:
+        if key_of(name) == key:
             return name
-    known = [_key(name) for name in _FIELDS]
+    known = [key_of(name) for name in _FIELDS]
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
     raise ConfigError(f"'{key}' is not a setting of flask_sessionwatch. Did you mean '{nearest}'?")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 import typing as t
 import weakref
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ from .report.dispatcher import Sink
 from .report.metrics import CollectorRegistry
 from .report.signals import finding_resolved
 from .report.signals import scope_ended
+from .report.timeline import engine_of
+from .report.timeline import timeline
 from .rules import Moment
 from .rules import Rule
 from .settings import Settings
@@ -104,16 +107,17 @@ class Watched:
         if not self.watching:
             return
         moment = self._moment()
-        worst = -1
+        told: list[tuple[int, str]] = []
         for rule in self.rules:
             for finding in self._ask(rule, rule.at_scope_end, scope, moment):
-                whole = scope if finding.subject is None else None
-                worst = max(worst, self._report(finding, scope, whole))
+                told += self._report(finding, scope, scope if finding.subject is None else None)
             for incident in scope.incidents or ():
-                for finding in self._ask(rule, rule.at_incident, incident, moment):
-                    worst = max(worst, self._report(finding, scope))
+                for finding in self._ask_of(rule, incident, moment):
+                    told += self._report(finding, scope)
+        worst = max((level for level, _ in told), default=0)
         if worst > 0:
             scope.verdict = LEVELS[worst]
+            scope.found = (time.time(), tuple(dict.fromkeys(fingerprint for _, fingerprint in told)))
         if scope_ended.receivers:
             self.dispatcher.attempt(functools.partial(scope_ended.send, self._app_ref(), scope=scope))
 
@@ -131,7 +135,7 @@ class Watched:
             found += self._ask(rule, rule.at_tick, moment)
             for incident in incidents:
                 if self.concerns(incident.scope):
-                    found += self._ask(rule, rule.at_incident, incident, moment)
+                    found += self._ask_of(rule, incident, moment)
         told = [kept for kept in map(self._take_in, found) if kept is not None]
         # A sink hears of a finding before it hears that it is over.
         self.dispatcher.drain()
@@ -176,6 +180,21 @@ class Watched:
             self.on_error(f"the rule {rule.code} {rule.name}")
             return []
 
+    def _ask_of(self, rule: Rule, incident: Incident, moment: Moment) -> list[Finding]:
+        """Ask *rule* of something that happened, and add the history of what it happened to."""
+        found = self._ask(rule, rule.at_incident, incident, moment)
+        for finding in found:
+            self._add_history(finding, incident.subject)
+        return found
+
+    def _add_history(self, finding: Finding, record: t.Any) -> None:
+        try:
+            told = finding.details.get("engine")
+            finding.engine = told if isinstance(told, str) else engine_of(record)
+            finding.timeline = timeline(record, self.ledger.stacks)
+        except Exception:
+            self.on_error("the history of a finding")
+
     def _take_in(self, finding: Finding, whole: Scope | None = None) -> Finding | None:
         try:
             if self._allowed.covers(finding, self.ledger.stacks, whole):
@@ -183,15 +202,18 @@ class Watched:
                 return None
         except Exception:
             self.on_error("what watch.allow() allows")
+        if not finding.timeline:
+            self._add_history(finding, finding.subject)
         return self.dispatcher.report(finding)
 
-    def _report(self, finding: Finding, scope: Scope, whole: Scope | None = None) -> int:
+    def _report(self, finding: Finding, scope: Scope, whole: Scope | None = None) -> list[tuple[int, str]]:
+        """Return the rank and the fingerprint of what is to be told."""
         kept = self._take_in(finding, whole)
         if kept is None or kept.known:
-            return -1
+            return []
         if finding.rule in self.settings.raise_ or finding.code in self.settings.raise_:
             scope.told = finding.text
-        return LEVELS.index(finding.level)
+        return [(LEVELS.index(finding.level), kept.fingerprint)]
 
     def _resolve(self) -> None:
         for finding, subject in self.dispatcher.resolve():
@@ -199,6 +221,7 @@ class Watched:
                 continue
             seconds = subject.ended_at - subject.began_at
             finding.details["held_seconds"] = round(seconds, 3)
+            self._add_history(finding, subject)
             for sink in self.dispatcher.sinks:
                 resolved = getattr(sink, "resolved", None)
                 if resolved is not None:

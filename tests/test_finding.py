@@ -186,6 +186,7 @@ def test_as_json() -> None:
         "last_seen": "2026-01-02T03:04:05+00:00",
         "resolved": False,
         "about": None,
+        "engine": None,
         "known": False,
         "fingerprint": one.fingerprint,
         "details": {"engine": "default"},

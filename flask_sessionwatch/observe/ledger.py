@@ -621,6 +621,8 @@ class Scope(Owner):
     #: How many requests have left something to it because they ran inside its app context.
     guests: Rare[int] = Rare(0)
     verdict: Rare[str] = Rare("clean")
+    #: When it was found to be worse than that, in seconds since the epoch, and the fingerprints of what was found.
+    found: Rare[tuple[float, tuple[str, ...]] | None] = Rare(None)
     #: Codes and names of the rules that were allowed in it, by watch.allow().
     allowed: Rare[frozenset[str] | None] = Rare(None)
     #: The text of a finding that is to be raised, for SESSIONWATCH_RAISE.

@@ -28,7 +28,7 @@ class Ignored:
     """
 
     def __init__(self, entries: t.Iterable[str]) -> None:
-        self._entries = [_split(entry) for entry in entries]
+        self._entries = [split_entry(entry) for entry in entries]
 
     def __call__(self, finding: Finding) -> bool:
         return any(
@@ -39,7 +39,8 @@ class Ignored:
         )
 
 
-def _split(entry: str) -> tuple[str, str, str]:
+def split_entry(entry: str) -> tuple[str, str, str]:
+    """Return the rule, the pattern of paths and the pattern of scopes that an entry of SESSIONWATCH_IGNORE names."""
     rule, _, scope = entry.partition("@")
     rule, _, path = rule.partition(":")
     return rule.strip(), path.strip(), scope.strip()
@@ -144,6 +145,7 @@ class Dispatcher:
             due = True
         else:
             due = _update(kept, finding)
+        kept.occurred()
         if finding.subject is not None:
             self._subjects.setdefault(fingerprint, []).append(finding.subject)
         return kept, due
@@ -232,6 +234,7 @@ def _update(kept: Finding, latest: Finding) -> bool:
     kept.count += 1
     kept.last_seen = latest.last_seen
     kept.message, kept.details, kept.stack = latest.message, latest.details, latest.stack
+    kept.timeline = latest.timeline
     reopened, kept.resolved = kept.resolved, False
     raised = LEVELS.index(latest.level) > LEVELS.index(kept.level)
     if raised or reopened:

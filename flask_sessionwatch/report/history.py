@@ -12,6 +12,8 @@ RECENT = "recent"
 LONG = "long"
 #: Seconds between two points of each, and how many points it has.
 SERIES = {RECENT: (10, 90), LONG: (60, 360)}
+#: What the columns of ended transactions begin with, by outcome.
+OUTCOME = "transactions."
 
 
 class History:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
+from ..finding import stamp
 from ..observe.ledger import Checkout
 from ..observe.ledger import Ledger
 from ..observe.ledger import Scope
@@ -26,13 +28,16 @@ class LivePicture:
     :param ledger: the process's ledger.
     :param brief: whether it is to be sent away each second: of each stack only the application's own frames, and of too many
         sessions and check-outs those that are held for the longest.
+    :param stacks: whether to render stacks at all.
     """
 
-    def __init__(self, ledger: Ledger, *, brief: bool = False) -> None:
+    def __init__(self, ledger: Ledger, *, brief: bool = False, stacks: bool = True) -> None:
         self._ledger = ledger
         self._brief = brief
+        self._stacks = stacks
         self._present = Present(ledger.stacks)
         self._now = clock()
+        self._wall = time.time() - self._now
 
     def as_json(self) -> dict[str, t.Any]:
         """Return engines, sessions and check-outs, how many of these were left out, and how many Sessions there are."""
@@ -67,6 +72,7 @@ class LivePicture:
                     "pool": type(pool).__name__,
                     "size": size() if callable(size) else None,
                     "max": engine.capacity,
+                    "overflow": _overflow_of(pool),
                     "used": len(used),
                     "idle": idle_of(pool),
                     "waiting": waiting.count(engine),
@@ -76,12 +82,17 @@ class LivePicture:
         return sorted(engines, key=lambda engine: str(engine["name"]))
 
     def _session(self, transaction: Transaction) -> dict[str, t.Any]:
+        held = transaction.held
+        user = held[0].user if held else transaction.holder
+        over = transaction.scope is not None and transaction.scope.ended
         return {
             "id": _session_id(transaction),
             **self._common(transaction, leaked=transaction.leaked),
             "thread": transaction.holder.name,
             "writes": transaction.writes + (transaction.cursor is not None),
-            "checkouts": len(transaction.held),
+            "checkouts": len(held),
+            "doing": None if over else self._present.doing(user).what,
+            "now": self._frames(self._present.stack(user)),
         }
 
     def _checkout(self, checkout: Checkout) -> dict[str, t.Any]:
@@ -105,6 +116,7 @@ class LivePicture:
         return {
             **_scope(record.scope),
             "site": None if site is None else site._asdict(),
+            "since": stamp(self._wall + record.began_at),
             "age_seconds": self._age(record),
             "leaked": leaked,
             "stack": self._frames(record.stack),
@@ -112,12 +124,20 @@ class LivePicture:
 
     def _frames(self, stack: Stack) -> list[dict[str, t.Any]]:
         """Render a captured stack, innermost frame first."""
+        if not self._stacks:
+            return []
         if self._brief:
             stack = self._ledger.stacks.application_calls(stack)[:FRAMES_TOLD]
         return [frame._asdict() for frame in self._ledger.stacks.frames(stack)]
 
     def _age(self, record: Checkout | Transaction) -> float:
         return round(self._now - record.began_at, 3)
+
+
+def _overflow_of(pool: t.Any) -> int:
+    """Return how many connections *pool* has open beyond its size."""
+    overflow = getattr(pool, "overflow", None)
+    return max(overflow(), 0) if callable(overflow) else 0
 
 
 def _session_id(transaction: Transaction) -> str:

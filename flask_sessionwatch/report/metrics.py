@@ -13,7 +13,6 @@ import time
 import typing as t
 import weakref
 from collections import Counter as Tally
-from collections import defaultdict
 
 from prometheus_client import REGISTRY as REGISTRY
 from prometheus_client import CollectorRegistry as CollectorRegistry
@@ -24,12 +23,13 @@ from prometheus_client import Histogram
 from ..observe.ledger import Checkout
 from ..observe.ledger import EngineInfo
 from ..observe.ledger import Ledger
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
 from ..observe.ledger import clock
 from .dispatcher import Dispatcher
+from .harvest import OUTCOMES
+from .harvest import SECONDS
+from .harvest import Harvest
+from .harvest import Key
 
-_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _COMMITS = (0, 1, 2, 5, 10, 100)
 _CONNECTIONS = (0, 1, 2, 3, 5)
 
@@ -55,22 +55,18 @@ _COUNTERS = {
     "self_seconds": ("CPU seconds of the watcher's own threads.", ()),
 }
 _HISTOGRAMS = {
-    "session_duration_seconds": ("How long a Session was in a transaction.", ("scope_kind",), _SECONDS),
+    "session_duration_seconds": ("How long a Session was in a transaction.", ("scope_kind",), SECONDS),
     "transaction_duration_seconds": (
         "How long a transaction with a connection was open.",
         ("engine",),
-        _SECONDS,
+        SECONDS,
     ),
-    "connection_use_seconds": ("How long a connection was checked out.", ("engine",), _SECONDS),
-    "connection_wait_seconds": ("How long a check-out took.", ("engine",), _SECONDS),
-    "connection_create_seconds": ("How long connecting took.", ("engine",), _SECONDS),
+    "connection_use_seconds": ("How long a connection was checked out.", ("engine",), SECONDS),
+    "connection_wait_seconds": ("How long a check-out took.", ("engine",), SECONDS),
+    "connection_create_seconds": ("How long connecting took.", ("engine",), SECONDS),
     "scope_commits": ("Commits per scope.", ("scope", "kind"), _COMMITS),
     "scope_connections": ("Connections held at once per scope.", ("scope", "kind"), _CONNECTIONS),
 }
-#: A metric's name and the values of its labels.
-Key: t.TypeAlias = "tuple[str, tuple[str, ...]]"
-
-_OUTCOMES = ("commit", "rollback", "rollback_on_close", "error", "garbage_collected")
 
 
 class Metrics:
@@ -137,20 +133,20 @@ class Metrics:
     def update(
         self,
         ledger: Ledger,
-        closed: t.Iterable[t.Any],
+        harvest: Harvest,
         dispatchers: t.Iterable[Dispatcher],
         errors: int,
         self_seconds: float,
     ) -> None:
         """Count what has ended since the last time, and set the gauges to what is live now.
 
-        :param closed: the records that have ended.
+        :param harvest: what has ended.
         :param errors: how many errors there were inside the watcher and its sinks so far.
         :param self_seconds: CPU seconds that the watcher's thread has used so far.
         """
         with self._lock:
-            live = list(ledger.checkouts.copy())
-            self._count_closed(closed, live)
+            live = list(ledger.checkouts)
+            self._count_closed(harvest)
             self._set_gauges(ledger, live)
             self._count_findings(list(dispatchers))
             self._count_to(self._counted, "internal_errors", (), errors)
@@ -170,28 +166,13 @@ class Metrics:
 
     # What has ended
 
-    def _count_closed(self, closed: t.Iterable[t.Any], live: list[Checkout]) -> None:
-        harvest = Harvest()
-        for record in closed:
-            harvest.add(record)
+    def _count_closed(self, harvest: Harvest) -> None:
         for key, number in harvest.counts.items():
             self._child(*key).inc(number)
         for key, values in harvest.values.items():
             _observe_all(self._child(*key), values)
-        self._raise_peaks(harvest.checkouts, live)
-
-    def _raise_peaks(self, ended: list[Checkout], live: list[Checkout]) -> None:
-        """Replay check-outs and check-ins since the last look, for the most that were held at once."""
-        moments = [(each.began_at, 1, each.pooled.engine.name) for each in (*ended, *live)]
-        moments += [
-            (each.ended_at, -1, each.pooled.engine.name) for each in ended if each.ended_at is not None
-        ]
-        held: Tally[str] = Tally()
-        peaks = self._peaks
-        for _, step, engine in sorted(moments):
-            held[engine] += step
-            if held[engine] > peaks[engine]:
-                peaks[engine] = held[engine]
+        for engine, most in harvest.peaks.items():
+            self._peaks[engine] = max(self._peaks[engine], most)
 
     # What is live
 
@@ -221,7 +202,7 @@ class Metrics:
         values["connections_pending", labels] += 0
         values["transactions_open", labels] += 0
         self._child("connection_timeouts", labels)
-        for outcome in _OUTCOMES:
+        for outcome in OUTCOMES:
             self._child("transactions", (engine.name, outcome))
 
     def _set_all(self, values: Tally[Key]) -> None:
@@ -275,60 +256,6 @@ class Metrics:
         counted[name, labels] = total  # type: ignore[assignment]
 
 
-class Harvest:
-    """What has ended, added up by series, so that each of them is looked up and locked once and not for every request."""
-
-    def __init__(self) -> None:
-        self.counts: defaultdict[Key, int] = defaultdict(int)
-        self.values: defaultdict[Key, list[float]] = defaultdict(list)
-        self.checkouts: list[Checkout] = []
-
-    def add(self, record: t.Any) -> None:
-        """Take in a record of the ledger."""
-        if isinstance(record, Scope):
-            self._add_scope(record)
-        elif isinstance(record, Checkout):
-            self._add_checkout(record)
-        elif isinstance(record, Transaction):
-            self._add_transaction(record)
-        else:
-            self._add_fact(*record)
-
-    def _add_scope(self, scope: Scope) -> None:
-        name, kind = labels = (scope.name, scope.kind)
-        self.counts["scopes", (name, kind, scope.verdict)] += 1
-        self.values["scope_commits", labels].append(scope.commits)
-        self.values["scope_connections", labels].append(scope.held_peak)
-        if (
-            scope.incidents
-            and scope.error is None
-            and any(each.kind == "lost_write" for each in scope.incidents)
-        ):
-            self.counts["lost_writes", (name, _status_class(scope.status))] += 1
-
-    def _add_checkout(self, checkout: Checkout) -> None:
-        self.checkouts.append(checkout)
-        engine = (checkout.pooled.engine.name,)
-        if checkout.ended_at is not None:
-            self.values["connection_use_seconds", engine].append(checkout.ended_at - checkout.began_at)
-        self.values["connection_wait_seconds", engine].append(checkout.waited)
-
-    def _add_transaction(self, transaction: Transaction) -> None:
-        seconds = (transaction.ended_at or transaction.began_at) - transaction.began_at
-        kind = "none" if transaction.scope is None else transaction.scope.kind
-        self.values["session_duration_seconds", (kind,)].append(seconds)
-        if transaction.checkouts:
-            name = transaction.checkouts[0].pooled.engine.name
-            self.values["transaction_duration_seconds", (name,)].append(seconds)
-            self.counts["transactions", (name, transaction.ending or "error")] += 1
-
-    def _add_fact(self, kind: str, engine: EngineInfo, value: float) -> None:
-        if kind == "created":
-            self.values["connection_create_seconds", (engine.name,)].append(value)
-        elif kind == "timeout":
-            self.counts["connection_timeouts", (engine.name,)] += 1
-
-
 def _observe_all(histogram: t.Any, values: list[float]) -> None:
     """Observe *values* as ``observe()`` does, but with each bucket written once.
 
@@ -355,7 +282,3 @@ def idle_of(pool: t.Any) -> int:
     """Return how many connections wait in *pool*; 0 for a pool that keeps none or does not say."""
     checkedin = getattr(pool, "checkedin", None)
     return int(checkedin()) if callable(checkedin) else 0
-
-
-def _status_class(status: int | None) -> str:
-    return "none" if status is None else f"{status // 100}xx"

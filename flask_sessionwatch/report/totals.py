@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import threading
 import typing as t
+from collections import deque
 from collections.abc import Iterable
 
 from ..observe.ledger import Checkout
@@ -30,6 +31,9 @@ OTHER = "<other>"
 SITES_KEPT = 500
 #: Sites that are published for each engine.
 SITES_TOLD = 20
+#: Scopes with findings that are remembered of each name, and that are published in all.
+BAD_KEPT = 5
+BAD_TOLD = 100
 
 
 class ScopeTotal(t.NamedTuple):
@@ -62,6 +66,29 @@ class SiteTotal(t.NamedTuple):
     checkouts: int
 
 
+class BadScope(t.NamedTuple):
+    """A scope in which something was found.
+
+    :param at: when that was, in seconds since the epoch.
+    :param verdict: the worst level that was.
+    :param status: the HTTP status of a request.
+    :param error: the name of the exception that left it.
+    :param thread: the thread that ran it.
+    :param commits: how many it made.
+    :param peak: the most connections it held at once.
+    :param findings: the fingerprints of what was found.
+    """
+
+    at: float
+    verdict: str
+    status: int | None
+    error: str | None
+    thread: str
+    commits: int
+    peak: int
+    findings: tuple[str, ...]
+
+
 class Totals:
     """Counts what has ended in this process.
 
@@ -73,6 +100,8 @@ class Totals:
         self._lock = threading.Lock()
         self.scopes: dict[tuple[str, str], ScopeTotal] = {}
         self.sites: dict[tuple[str, Call], SiteTotal] = {}
+        #: The latest scopes in which something was found, as plain data in the order of :class:`BadScope`.
+        self.bad: dict[tuple[str, str], deque[BadScope]] = {}
         #: How many scopes have ended.
         self.ended = 0
 
@@ -105,6 +134,14 @@ class Totals:
                 lost_writes=total.lost_writes + lost,
             ),
         )
+
+        if scope.found is not None:
+            self._remember(scope, *scope.found)
+
+    def _remember(self, scope: Scope, at: float, found: tuple[str, ...]) -> None:
+        told = (scope.verdict, scope.status, scope.error, scope.holder.name, scope.commits, scope.held_peak)
+        bad = self.bad.setdefault(self._key(scope), deque(maxlen=BAD_KEPT))
+        bad.append(BadScope(round(at, 3), *told, found))
 
     def _take_checkout(self, checkout: Checkout) -> None:
         held = 0.0 if checkout.ended_at is None else checkout.ended_at - checkout.began_at
@@ -150,13 +187,21 @@ class Totals:
         return {
             "scopes": [[*key, *_rounded(total)] for key, total in self.scopes.copy().items()],
             "sites": [[engine, *site_of(call), *_rounded(total)] for (engine, call), total in _top(sites)],
+            "bad": self._bad(),
         }
+
+    def _bad(self) -> list[list[t.Any]]:
+        with self._lock:
+            bad = [(key, each) for key, ring in self.bad.items() for each in ring]
+        bad.sort(key=lambda item: -item[1].at)
+        return [[*key, *each] for key, each in bad[:BAD_TOLD]]
 
     def forget(self) -> None:
         """Begin anew, as a child process must after a fork."""
         self._lock = threading.Lock()
         self.scopes.clear()
         self.sites.clear()
+        self.bad.clear()
         self.ended = 0
 
 

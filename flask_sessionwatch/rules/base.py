@@ -7,8 +7,10 @@ import threading
 import typing as t
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from ..finding import LEVELS
 from ..finding import Finding
@@ -32,6 +34,7 @@ from ..observe.setup import Setup
 from ..observe.stack import Site
 from ..observe.stack import Stack
 from ..settings import Settings
+from ..settings import key_of
 
 Record: t.TypeAlias = "Checkout | Transaction"
 #: What can be told of once per level.
@@ -112,6 +115,8 @@ class Rule:
     hint: t.ClassVar[str] = ""
     #: Whether a scope that left nothing behind is to be judged as well.
     every_scope: t.ClassVar[bool] = False
+    #: The settings by which it judges, each with the option that wins over it, or None where it has none.
+    limits: t.ClassVar[Mapping[str, str | None]] = MappingProxyType({})
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
         """Judge a scope that has just ended with something noteworthy."""
@@ -133,6 +138,20 @@ class Rule:
     def page(self) -> str:
         """The rule's manual page."""
         return inspect.cleandoc(type(self).__doc__ or "")
+
+    def limits_in_force(self, settings: Settings) -> list[dict[str, t.Any]]:
+        """Return the limits by which it judges now, as plain data.
+
+        :param settings: those of the application.
+        """
+        return [
+            {"option": option, "setting": key_of(name), "value": self._limit_in_force(name, option, settings)}
+            for name, option in self.limits.items()
+        ]
+
+    def _limit_in_force(self, name: str, option: str | None, settings: Settings) -> t.Any:
+        own = None if option is None else getattr(self, option)
+        return getattr(settings, name) if own is None else own
 
     def finding(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
@@ -179,6 +180,7 @@ class LongCheckout(Rule):
     code = "SW103"
     name = "long-checkout"
     hint = "end the transaction before slow work, or raise SESSIONWATCH_LONG_CHECKOUT."
+    limits = MappingProxyType({"long_checkout": "threshold"})
 
     threshold: float | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
@@ -161,6 +162,7 @@ class IdentityMapGrowth(Rule):
     code = "SW307"
     name = "identity-map-growth"
     hint = "give each job a session of its own, or call session.expunge_all() or remove() between jobs."
+    limits = MappingProxyType({"max_identity_map": "limit"})
 
     limit: int | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
@@ -261,6 +262,7 @@ class CheckoutChurn(Rule):
     name = "checkout-churn"
     level = "info"
     hint = "use one Session for the whole request and pass it to the helpers, or raise SESSIONWATCH_MAX_CHECKOUTS."
+    limits = MappingProxyType({"max_checkouts": None})
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
         scope = incident.scope

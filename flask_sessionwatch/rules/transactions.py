@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
@@ -84,6 +85,7 @@ class IdleInTransaction(Rule):
     code = "SW202"
     name = "idle-in-transaction"
     hint = "commit or close the session before slow work; if this is expected, raise SESSIONWATCH_IDLE_IN_TRANSACTION."
+    limits = MappingProxyType({"idle_in_transaction": "threshold"})
 
     threshold: float | None = None
 
@@ -151,6 +153,7 @@ class LockHeld(Rule):
     name = "lock-held"
     level = "error"
     hint = "commit before slow work, or write after it; if this is expected, raise SESSIONWATCH_IDLE_IN_TRANSACTION."
+    limits = MappingProxyType({"idle_in_transaction": "threshold"})
 
     threshold: float | None = None
 
@@ -218,6 +221,7 @@ class LongTransaction(Rule):
     name = "long-transaction"
     level = "info"
     hint = "commit in smaller steps; if this is expected, raise SESSIONWATCH_LONG_TRANSACTION."
+    limits = MappingProxyType({"long_transaction": "threshold"})
 
     threshold: float | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..finding import Finding
 from ..observe.ledger import Scope
@@ -45,6 +46,7 @@ class CommitStorm(Rule):
     code = "SW501"
     name = "commit-storm"
     hint = "commit once after the loop, or in batches; if this is intended, raise SESSIONWATCH_MAX_COMMITS."
+    limits = MappingProxyType({"max_commits": "limit"})
 
     limit: int | None = None
 

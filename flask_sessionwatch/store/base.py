@@ -23,10 +23,11 @@ from .worker import Worker as Worker
 
 Data: t.TypeAlias = dict[str, t.Any]
 
-#: The kinds of documents: what is live, what its scopes counted, and its history.
+#: The kinds of documents: what is live, what its scopes and pools counted, what it tells of itself, and its history.
 LIVE = "live"
 SCOPES = "scopes"
-KINDS = (LIVE, SCOPES, RECENT, LONG)
+ABOUT = "about"
+KINDS = (LIVE, SCOPES, ABOUT, RECENT, LONG)
 
 #: Stands for all the workers that are gone for so long that nobody asks which they were.
 FOLDED = ""

@@ -5,25 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Sequence
 
+from ..finding import stamp
+from ..report.harvest import OUTCOMES
+from ..report.history import OUTCOME
 from ..report.history import Column
 from ..report.totals import COMMIT_BUCKETS
 from ..report.totals import SITES_TOLD
 from ..report.totals import VERDICTS
+from ..report.totals import BadScope
 from ..report.totals import ScopeTotal
 from ..report.totals import SiteTotal
 from .base import Data
+from .base import Published
+from .base import Worker
+
+#: The latest scopes with findings that are shown of each name.
+BAD_SHOWN = 10
 
 
-def merged_scopes(bodies: Iterable[Data]) -> list[Data]:
+def merged_scopes(published: Sequence[Published]) -> list[Data]:
     """Return the totals of each scope, the one with the most first."""
     together: dict[tuple[str, str], ScopeTotal] = {}
-    for body in bodies:
-        for name, kind, *values in body.get("scopes", ()):
+    for each in published:
+        for name, kind, *values in each.body.get("scopes", ()):
             total = ScopeTotal(*values)
             before = together.get((name, kind))
             together[name, kind] = total if before is None else _sum(before, total)
-    rows = [_scope_row(*key, total) for key, total in together.items()]
+    held = sum(total.held for total in together.values())
+    bad = _bad_scopes(published)
+    rows = [
+        {**_scope_row(*key, total), "hold_share": _share(total.held, held), "bad": bad.get(key, [])}
+        for key, total in together.items()
+    ]
     return sorted(rows, key=lambda row: (-row["count"], row["scope"], row["kind"]))
+
+
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, 4) if whole else 0.0
+
+
+def _bad_scopes(published: Iterable[Published]) -> dict[tuple[str, str], list[Data]]:
+    """Return the latest scopes with findings by name and kind, the newest first."""
+    bad: dict[tuple[str, str], list[tuple[float, Data]]] = {}
+    for each in published:
+        for name, kind, *values in each.body.get("bad", ()):
+            scope = BadScope(*values)
+            bad.setdefault((name, kind), []).append((scope.at, _bad_row(each.worker, scope)))
+    for rows in bad.values():
+        rows.sort(key=lambda row: -row[0])
+    return {key: [row for _, row in rows[:BAD_SHOWN]] for key, rows in bad.items()}
+
+
+def _bad_row(worker: Worker, scope: BadScope) -> Data:
+    return {
+        "host": worker.host,
+        "pid": worker.pid,
+        "at": stamp(scope.at),
+        "verdict": scope.verdict,
+        "status": scope.status,
+        "error": scope.error,
+        "thread": scope.thread,
+        "commits": scope.commits,
+        "connections_peak": scope.peak,
+        "findings": scope.findings,
+    }
 
 
 def _sum(one: ScopeTotal, other: ScopeTotal) -> ScopeTotal:
@@ -55,6 +100,7 @@ def _scope_row(name: str, kind: str, total: ScopeTotal) -> Data:
         "hold_seconds": round(total.held, 3),
         "wait_seconds": round(total.waited, 3),
         "lost_writes": total.lost_writes,
+        "lost_writes_share": _share(total.lost_writes, sum(total.verdicts)),
     }
 
 
@@ -110,16 +156,35 @@ def merged_columns(bodies: Iterable[Data], slots: range) -> tuple[dict[str, Colu
     return columns, workers
 
 
-def engine_columns(columns: dict[str, Column], points: int) -> list[Data]:
-    """Return the columns that are about engines, by engine: "used:default" is what engine "default" had in use."""
-    engines: dict[str, Data] = {}
+def engine_columns(columns: dict[str, Column], workers: Sequence[int]) -> list[Data]:
+    """Return the columns that are about engines, by engine: "used:default" is what engine "default" had in use.
+
+    :param workers: how many workers were there at each point.
+    """
+    engines: dict[str, dict[str, Column]] = {}
     for name, values in columns.items():
         what, colon, engine = name.partition(":")
         if colon:
-            row = {"name": engine, **{each: [None] * points for each in ENGINE_COLUMNS}}
-            engines.setdefault(engine, row)[what] = values
-    return [engines[name] for name in sorted(engines)]
+            engines.setdefault(engine, {})[what] = values
+    return [{"name": name, **_engine_columns(engines[name], workers)} for name in sorted(engines)]
 
 
-#: What is known of an engine at each point.
-ENGINE_COLUMNS = ("used", "idle", "max", "waiting")
+def _engine_columns(columns: dict[str, Column], workers: Sequence[int]) -> dict[str, Column]:
+    gauges = {name: columns.get(name, [None] * len(workers)) for name in ENGINE_GAUGES}
+    return {**gauges, **{name: _counts(columns.get(name), workers) for name in ENGINE_COUNTS}}
+
+
+def counted_columns(columns: dict[str, Column], workers: Sequence[int]) -> dict[str, Column]:
+    """Return how many transactions ended how at each point; where a worker was there, nothing to tell means none."""
+    return {outcome: _counts(columns.get(OUTCOME + outcome), workers) for outcome in OUTCOMES}
+
+
+def _counts(column: Column | None, workers: Sequence[int]) -> Column:
+    """Return *column*, in which nothing was counted where a worker was there and did not say."""
+    told = column or [None] * len(workers)
+    return [0 if here and value is None else value for value, here in zip(told, workers, strict=True)]
+
+
+#: What is known of an engine at each point, and what is counted from one to the next.
+ENGINE_GAUGES = ("used", "idle", "max", "waiting")
+ENGINE_COUNTS = ("connects", "timeouts")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
-from datetime import timezone
 
+from ..finding import stamp
 from ..report.history import LONG
 from ..report.history import RECENT
 from ..report.history import SERIES
+from ..report.sources import excerpts
+from ..report.sources import places_of
+from .base import ABOUT
 from .base import FOLDED
-from .base import LIVE
 from .base import SCOPES
 from .base import Data
 from .base import Published
@@ -23,10 +26,20 @@ from .base import Sighting
 from .base import StoreError
 from .base import Worker
 from .base import merged
+from .fleet import fleet_rows
+from .fleet import newest_in_force
+from .fleet import recent_counts
+from .listing import EVERYTHING
+from .listing import Query
+from .listing import counted
+from .listing import facets
+from .listing import listed
+from .merging import counted_columns
 from .merging import engine_columns
 from .merging import merged_columns
 from .merging import merged_scopes
 from .merging import merged_sites
+from .pools import merged_pools
 
 #: Workers that are named with a finding in a list; its own page names every one.
 WORKERS_LISTED = 20
@@ -54,11 +67,20 @@ class Own(t.Protocol):
     @property
     def worker(self) -> Worker: ...
 
+    def live(self, *, stacks: bool) -> Data:
+        """Return what is live in it.
+
+        :param stacks: whether to render stacks.
+        """
+
     def document(self, kind: str) -> Data:
-        """Return its document of one kind."""
+        """Return its document of another kind."""
 
     def reports(self) -> Iterable[Report]:
-        """Return all of its findings, each with its body."""
+        """Return all of its findings, each with what a list tells of it."""
+
+    def report(self, fingerprint: str) -> Report | None:
+        """Return one of its findings with all of its body, or None where it has none such."""
 
 
 class Picture:
@@ -74,27 +96,23 @@ class Picture:
         #: Why the store could not be read, so that this is the picture of one process; None where it could.
         self.problem: str | None = None
 
-    def live(self) -> Data:
-        """Return workers, engines, sessions and check-outs."""
-        live = sorted(self._live(), key=lambda each: each.worker.id)
+    def live(self, *, stacks: bool = True) -> Data:
+        """Return workers, engines, sessions and check-outs.
+
+        :param stacks: whether with their stacks, which are most of it.
+        """
+        live = sorted(self._live(stacks=stacks), key=lambda each: each.worker.id)
         return {
-            "now": stamp(_now()),
             "workers": [_worker_row(each) for each in live],
             "engines": [row for each in live for row in _rows(each, "engines")],
-            "sessions": _oldest_first(row for each in live for row in _rows(each, "sessions")),
-            "checkouts": _oldest_first(row for each in live for row in _rows(each, "checkouts")),
+            "sessions": _oldest_first(_held_rows(live, "sessions", stacks=stacks)),
+            "checkouts": _oldest_first(_held_rows(live, "checkouts", stacks=stacks)),
             "omitted": _sums(each.body.get("omitted", {}) for each in live),
         }
 
     def workers(self) -> list[Data]:
         """Return the workers that live."""
         return [_worker_row(each) for each in sorted(self._live(), key=lambda each: each.worker.id)]
-
-    def findings(self) -> list[Data]:
-        """Return every finding, the one that was first seen latest last."""
-        alive = {each.worker.id for each in self._live()}
-        rows = [finding_row(each, alive, WORKERS_LISTED) for each in self._sighted()]
-        return sorted(rows, key=lambda row: (row["first_seen"], row["fingerprint"]))
 
     def lasting(self, code: str, host: str | None = None) -> list[Data]:
         """Return the findings of one rule that are not over, as far as workers see them that live.
@@ -112,6 +130,55 @@ class Picture:
                 rows.append(finding_row(replace(each, sightings=lasting), live))
         return rows
 
+    def held(self, kind: str, number: str) -> Data | None:
+        """Return one session or check-out with the source around its frames, or None where it is live no more.
+
+        :param kind: "sessions" or "checkouts".
+        :param number: its id, as :meth:`live` tells it.
+        """
+        for each in self._live(stacks=True):
+            for row in _rows(each, kind):
+                if row["id"] == number:
+                    return {**row, "sources": self._sources(each.worker, row)}
+        return None
+
+    def _sources(self, worker: Worker, row: Data) -> list[Data]:
+        places = [*places_of(row["stack"]), *places_of(row["now"])]
+        if self._own is not None and worker == self._own.worker:
+            return excerpts(places)
+        about = (each.body for each in self._documents(ABOUT) if each.worker == worker)
+        told = [source for body in about for source in body.get("sources", ())]
+        return [each for each in told if (each["filename"], each["lineno"]) in places]
+
+    def listing(self, query: Query = EVERYTHING) -> Data:
+        """Return the findings that *query* asks for, and how many of which kind there are."""
+        alive = {each.worker.id for each in self._live()}
+        found = [listed(each) for each in self._sighted()]
+        chosen = query.chosen(found)
+        page = query.page(chosen)
+        recent = recent_counts(self._documents(ABOUT), (each.sighted.fingerprint for each in page))
+        return {
+            "findings": [
+                {
+                    **_summary(finding_row(each.sighted, alive, WORKERS_LISTED)),
+                    "recent": recent[each.sighted.fingerprint],
+                }
+                for each in page
+            ],
+            "total": len(chosen),
+            "counts": counted(found),
+            "facets": facets(found),
+        }
+
+    def counts_by_code(self) -> dict[str, Data]:
+        """Return how many findings there are of each rule, by its code, and how many of them are open."""
+        counts: dict[str, Data] = {}
+        for each in map(listed, self._sighted()):
+            of_rule = counts.setdefault(str(each.sighted.body.get("code")), {"open": 0, "total": 0})
+            of_rule["total"] += 1
+            of_rule["open"] += not (each.together.resolved or each.together.known)
+        return counts
+
     def _sighted(self) -> list[Sighted]:
         stored: list[Sighted] = self._read(lambda store: store.findings(), [])
         found = {each.fingerprint: each for each in stored}
@@ -123,21 +190,39 @@ class Picture:
         """Return one finding with every worker that saw it, or None where there is none."""
         alive = {each.worker.id for each in self._live()}
         sighted = self._read(lambda store: store.finding(fingerprint), None)
-        for report in () if self._own is None else self._own.reports():
-            if report.fingerprint == fingerprint:
-                sighted = self._with_own(sighted, report)
-        return None if sighted is None else finding_row(sighted, alive)
+        report = None if self._own is None else self._own.report(fingerprint)
+        if report is not None:
+            sighted = self._with_own(sighted, report)
+        if sighted is None:
+            return None
+        recent = recent_counts(self._documents(ABOUT), [fingerprint])
+        whole = {"sources": [], "timeline": [], **finding_row(sighted, alive)}
+        return {**whole, "recent": recent[fingerprint]}
 
     def scopes(self) -> Data:
         """Return what all workers have counted of each scope, and which sites held connections for the longest."""
+        published = self._documents(SCOPES)
+        return {"scopes": merged_scopes(published), "sites": merged_sites(each.body for each in published)}
+
+    def pools(self) -> list[Data]:
+        """Return how the pools of all workers are used, and were since those began, by engine."""
+        engines = [row for each in self._live() for row in _rows(each, "engines")]
         bodies = [each.body for each in self._documents(SCOPES)]
-        return {"scopes": merged_scopes(bodies), "sites": merged_sites(bodies)}
+        return merged_pools(engines, bodies, merged_sites(bodies))
+
+    def fleet(self) -> list[Data]:
+        """Return every worker that lives, or was heard lately."""
+        return fleet_rows(self._live(), self._documents(ABOUT))
+
+    def in_force(self) -> Data | None:
+        """Return which rules and limits the workers judge by; None where nobody has told yet."""
+        return newest_in_force(self._documents(ABOUT))
 
     def series(self, span: str) -> Data:
         """Return the history over a *span*, which is one of :data:`SPANS`."""
         kind, points = SPANS[span]
         step = SERIES[kind][0]
-        last = int(_now() // step)
+        last = int(time.time() // step)
         slots = range(last - points + 1, last + 1)
         columns, workers = merged_columns((each.body for each in self._documents(kind)), slots)
         return {
@@ -146,14 +231,17 @@ class Picture:
             "start": stamp(slots[0] * step),
             "workers": workers,
             **{name: columns.get(name, [None] * points) for name in ("sessions", "scopes", "findings")},
-            "engines": engine_columns(columns, points),
+            "transactions": counted_columns(columns, workers),
+            "engines": engine_columns(columns, workers),
         }
 
-    def _live(self) -> list[Published]:
-        return self._and_own(self._read(lambda store: store.live(), []), LIVE)
+    def _live(self, *, stacks: bool = False) -> list[Published]:
+        published: list[Published] = self._read(lambda store: store.live(), [])
+        return self._and_own(published, lambda own: own.live(stacks=stacks))
 
     def _documents(self, kind: str) -> list[Published]:
-        return self._and_own(self._read(lambda store: store.documents(kind), []), kind)
+        published: list[Published] = self._read(lambda store: store.documents(kind), [])
+        return self._and_own(published, lambda own: own.document(kind))
 
     def _read(self, read: t.Callable[[Readable], T], nothing: T) -> T:
         if self._store is None:
@@ -164,12 +252,12 @@ class Picture:
             self.problem = str(error)
             return nothing
 
-    def _and_own(self, published: list[Published], kind: str) -> list[Published]:
+    def _and_own(self, published: list[Published], ask: t.Callable[[Own], Data]) -> list[Published]:
         own = self._own
         if own is None:
             return published
         others = [each for each in published if each.worker != own.worker]
-        return [*others, Published(own.worker, _now(), own.document(kind))]
+        return [*others, Published(own.worker, time.time(), ask(own))]
 
     def _with_own(self, sighted: Sighted | None, report: Report) -> Sighted:
         """Replace what the store has from this very process, which may be some seconds old."""
@@ -195,6 +283,7 @@ def finding_row(sighted: Sighted, alive: t.Container[str], most_workers: int | N
         (each for each in sightings if each != FOLDED), key=lambda each: -sightings[each].last_seen
     )
     return {
+        "engine": None,
         **sighted.body,
         "fingerprint": sighted.fingerprint,
         "count": together.occurrences,
@@ -241,9 +330,20 @@ def _rows(published: Published, name: str) -> list[Data]:
         row = {**row, "host": worker.host, "pid": worker.pid}
         for key in ("id", "session_id"):
             if row.get(key) is not None:
-                row[key] = f"{worker.id}/{row[key]}"
+                row[key] = f"{worker.id}:{row[key]}"
         rows.append(row)
     return rows
+
+
+def _held_rows(live: Iterable[Published], kind: str, *, stacks: bool) -> Iterator[Data]:
+    for each in live:
+        for row in _rows(each, kind):
+            yield row if stacks else {**row, "stack": [], "now": []}
+
+
+def _summary(row: Data) -> Data:
+    """Return what a list tells of a finding."""
+    return {name: value for name, value in row.items() if name not in ("sources", "timeline")}
 
 
 def _oldest_first(rows: Iterable[Data]) -> list[Data]:
@@ -255,12 +355,3 @@ def _sums(counts: Iterable[Data]) -> dict[str, int]:
     for each in counts:
         together.update(each)
     return {name: together[name] for name in ("sessions", "checkouts")}
-
-
-def stamp(seconds: float) -> str:
-    """Return a time in seconds since the epoch as JSON has it."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
-
-
-def _now() -> float:
-    return datetime.now(timezone.utc).timestamp()

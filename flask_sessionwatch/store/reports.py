@@ -8,6 +8,8 @@ import typing as t
 from collections.abc import Mapping
 
 from ..finding import Finding
+from ..report.sources import excerpts
+from ..report.sources import places_of
 from .base import FINDING_SECONDS
 from .base import Data
 from .base import Report
@@ -81,7 +83,14 @@ def sighting_of(finding: Finding) -> Sighting:
 
 
 def body_of(finding: Finding) -> Data:
-    """Return all else of *finding*, as plain data: a rule of somebody's own may have put anything into its details."""
+    """Return all else of *finding*, with its history and the lines of source that it names."""
+    site = [] if finding.site is None else [(finding.site.filename, finding.site.lineno)]
+    frames = places_of(frame._asdict() for frame in finding.stack)
+    return {**summary_of(finding), "timeline": finding.timeline, "sources": excerpts([*site, *frames])}
+
+
+def summary_of(finding: Finding) -> Data:
+    """Return what a list tells of *finding*, as plain data: a rule of somebody's own may have put anything into its details."""
     body = finding.as_json()
     for name in _COUNTED:
         del body[name]

@@ -66,7 +66,8 @@ class Contents(t.NamedTuple):
     """What the pages show.
 
     :param picture: makes the picture of all workers for one request.
-    :param rules: the catalogue.
+    :param rules: those that judge.
+    :param settings: by which they do; None where only the workers know.
     :param metrics: answers a scrape: the body and its type, by what the scraper accepts.
     :param problems: says what is wrong with the watch itself.
     :param host: answers whose pools are meant by "ready"; None stands for every host.
@@ -74,6 +75,7 @@ class Contents(t.NamedTuple):
 
     picture: t.Callable[[], Picture]
     rules: t.Sequence[Rule]
+    settings: Settings | None
     metrics: t.Callable[[str], tuple[bytes, str]]
     problems: t.Callable[[], list[str]]
     host: t.Callable[[], str | None]
@@ -93,6 +95,7 @@ def create_web(
     contents = Contents(
         picture,
         source.rules,
+        source.settings,
         lambda accept: _scraped(source, process, accept),
         process.problems,
         lambda: Worker.this().host,
@@ -122,7 +125,7 @@ def _blueprint(door: Doorkeeper, contents: Contents) -> flask.Blueprint:
     add_login(pages, door)
     _add_metrics(pages, contents.metrics)
     add_health(pages, contents.picture, contents.problems, contents.host)
-    add_api(pages, contents.picture, contents.rules)
+    add_api(pages, contents.picture, contents.rules, contents.settings)
     return pages
 
 
@@ -207,5 +210,5 @@ def _plain_error(error: HTTPException) -> flask.typing.ResponseReturnValue:
 
 
 _NOT_BUILT = """The dashboard was not built. 'make dashboard' builds it in a checkout; wheels contain it.
-The API is here: api/v1/live, api/v1/findings, api/v1/scopes, api/v1/series, api/v1/rules, metrics, healthz and readyz.
+The API is here: api/v1/live, api/v1/findings, api/v1/scopes, api/v1/pools, api/v1/series, api/v1/fleet, api/v1/rules, metrics, healthz and readyz.
 """

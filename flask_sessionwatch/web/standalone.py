@@ -38,6 +38,7 @@ def create_standalone(store: Reader, token: str | None, prefix: str) -> WSGIAppl
     contents = Contents(
         lambda: Picture(store),
         DEFAULT_RULES,
+        None,
         lambda accept: exposed(metrics.registry, accept),
         lambda: _problems(store),
         lambda: None,

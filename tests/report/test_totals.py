@@ -130,4 +130,4 @@ def test_forget(shop: Shop) -> None:
         pass
     totals = shop.totals
     totals.forget()
-    assert totals.as_json() == {"scopes": [], "sites": []}
+    assert totals.as_json() == {"scopes": [], "sites": [], "bad": []}

@@ -13,9 +13,12 @@ from flask_sessionwatch import SessionWatch
 
 TOKEN = "correct horse battery staple"
 PREFIX = "/_sessionwatch"
+#: Addresses of one thing, which is not there.
+MISSING = ("/api/v1/findings/0", "/api/v1/sessions/0", "/api/v1/checkouts/0")
 PATHS = (
-    *("/", "/metrics", "/api/v1/live", "/api/v1/findings", "/api/v1/findings/0", "/api/v1/scopes"),
-    *("/api/v1/series", "/api/v1/rules", "/api/v1/openapi.json", "/healthz", "/readyz"),
+    *("/", "/metrics", "/api/v1/live", "/api/v1/findings", "/api/v1/scopes", "/api/v1/pools"),
+    *("/api/v1/series", "/api/v1/fleet", "/api/v1/rules", "/api/v1/openapi.json", *MISSING),
+    *("/healthz", "/readyz"),
 )
 
 

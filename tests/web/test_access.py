@@ -11,6 +11,7 @@ from werkzeug.test import run_wsgi_app
 
 from flask_sessionwatch.web import auth
 from flask_sessionwatch.web import backoff
+from tests.web.conftest import MISSING
 from tests.web.conftest import PATHS
 from tests.web.conftest import PREFIX
 from tests.web.conftest import TOKEN
@@ -145,7 +146,7 @@ def test_token_is_needed_locally_too(watch: Watch) -> None:
 def test_bearer(watch: Watch, path: str) -> None:
     """The token as bearer opens every page."""
     answer = status(watch(), path, headers={"Authorization": f"Bearer {TOKEN}"})
-    assert answer == (404 if path == "/api/v1/findings/0" else 200)
+    assert answer == (404 if path in MISSING else 200)
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer  ", "Bearer\t"])

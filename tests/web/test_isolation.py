@@ -8,13 +8,14 @@ import sqlalchemy as sa
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
+from tests.web.conftest import MISSING
 from tests.web.conftest import PATHS
 from tests.web.conftest import PREFIX
 from tests.web.conftest import TOKEN
 from tests.web.conftest import Pages
 from tests.web.conftest import Watch
 
-OPEN = [path for path in PATHS if path != "/api/v1/findings/0"]
+OPEN = [path for path in PATHS if path not in MISSING]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 

@@ -17,9 +17,10 @@ from tests.web.conftest import PREFIX
 from tests.web.conftest import Pages
 from tests.web.conftest import Watch
 
-CANARY = "canary"
-PASSWORD = f"{CANARY}-password"
-KNOWN = f"{CANARY}-known"
+#: The lines of source that are shown may name it, so its name is another one.
+BIRD = "canary"
+PASSWORD = f"{BIRD}-password"
+KNOWN = f"{BIRD}-known"
 METADATA = sa.MetaData()
 USERS = sa.Table("users", METADATA, sa.Column("name", sa.String, primary_key=True))
 
@@ -28,7 +29,7 @@ USERS = sa.Table("users", METADATA, sa.Column("name", sa.String, primary_key=Tru
 def remote() -> t.Iterator[sa.Engine]:
     """An engine whose URL has a password; what answers is SQLite."""
     engine = sa.create_engine(
-        f"postgresql+psycopg://shop:{PASSWORD}@db.example/orders?application_name={CANARY}-option",
+        f"postgresql+psycopg://shop:{PASSWORD}@db.example/orders?application_name={BIRD}-option",
         creator=lambda: sqlite3.connect(":memory:", check_same_thread=False),
         poolclass=pool.QueuePool,
         pool_size=1,
@@ -47,12 +48,12 @@ def pages(watch: Watch, engine: sa.Engine, remote: sa.Engine) -> t.Iterator[Page
         connection.execute(USERS.insert().values(name=KNOWN))
     kept: list[t.Any] = []
     app = flask.Flask("watched", root_path=str(Path(__file__).parent))
-    app.secret_key = f"{CANARY}-secret-key"
+    app.secret_key = f"{BIRD}-secret-key"
     app.config["SQLALCHEMY_DATABASE_URI"] = f"postgresql://shop:{PASSWORD}@db.example/orders"
 
     @app.get("/orders/<order>")
     def leak(order: str) -> str:
-        flask.session["user"] = f"{CANARY}-session"
+        flask.session["user"] = f"{BIRD}-session"
         session = orm.Session(engine)
         kept.append(session)
         return str(session.scalars(sa.select(USERS.c.name).where(USERS.c.name == order)).all())
@@ -69,7 +70,7 @@ def pages(watch: Watch, engine: sa.Engine, remote: sa.Engine) -> t.Iterator[Page
             try:
                 connection.execute(USERS.insert().values(name=KNOWN))
             except exc.IntegrityError:
-                connection.execute(sa.select(USERS.c.name).where(USERS.c.name == f"{CANARY}-select"))
+                connection.execute(sa.select(USERS.c.name).where(USERS.c.name == f"{BIRD}-select"))
         return "swallowed"
 
     @app.get("/remote")
@@ -85,16 +86,16 @@ def pages(watch: Watch, engine: sa.Engine, remote: sa.Engine) -> t.Iterator[Page
 def misbehave(pages: Pages) -> None:
     """Let every kind of secret pass through requests that are told about."""
     secret: dict[str, t.Any] = {
-        "headers": {"Authorization": f"Bearer {CANARY}-bearer", "X-Api-Key": f"{CANARY}-key"},
-        "query_string": {"q": f"{CANARY}-query"},
+        "headers": {"Authorization": f"Bearer {BIRD}-bearer", "X-Api-Key": f"{BIRD}-key"},
+        "query_string": {"q": f"{BIRD}-query"},
     }
-    pages.http.set_cookie("session", f"{CANARY}-cookie")
-    pages.http.get(f"/orders/{CANARY}-path", **secret)
+    pages.http.set_cookie("session", f"{BIRD}-cookie")
+    pages.http.get(f"/orders/{BIRD}-path", **secret)
     for path in ("/users", "/wishes"):
-        pages.http.post(path, data={"name": f"{CANARY}-parameter"}, **secret)
+        pages.http.post(path, data={"name": f"{BIRD}-parameter"}, **secret)
     for _ in range(2):
         pages.http.get("/remote", **secret)
-    pages.http.get(f"/no/such/{CANARY}-path", **secret)
+    pages.http.get(f"/no/such/{BIRD}-path", **secret)
     pages.app.extensions["sessionwatch"].tick()
 
 
@@ -104,9 +105,9 @@ def answers(pages: Pages) -> t.Iterator[t.Any]:
         yield pages.get(path)
         yield pages.http.get(PREFIX + path, buffered=True)
     yield pages.get("/metrics", Accept="application/openmetrics-text")
-    yield pages.get(f"/{CANARY}", X_Api_Key=CANARY)
-    yield pages.http.get(f"{PREFIX}/{CANARY}?{CANARY}")
-    yield pages.http.post(f"{PREFIX}/login", data={"token": f"{CANARY}-token"})
+    yield pages.get(f"/{BIRD}", X_Api_Key=BIRD)
+    yield pages.http.get(f"{PREFIX}/{BIRD}?{BIRD}")
+    yield pages.http.post(f"{PREFIX}/login", data={"token": f"{BIRD}-token"})
 
 
 def test_no_secret_is_shown(pages: Pages, caplog: pytest.LogCaptureFixture) -> None:
@@ -116,9 +117,9 @@ def test_no_secret_is_shown(pages: Pages, caplog: pytest.LogCaptureFixture) -> N
     told = {each["code"] for each in pages.json("/api/v1/findings")["findings"]}
     assert {"SW101", "SW201", "SW204", "SW205", "SW601"} <= told
     for answer in answers(pages):
-        assert CANARY not in f"{answer.headers}{answer.text}".lower()
+        assert BIRD not in f"{answer.headers}{answer.text}".lower()
     own = [each.getMessage() for each in caplog.records if each.name.startswith("flask_sessionwatch")]
-    assert CANARY not in "".join(own).lower()
+    assert BIRD not in "".join(own).lower()
 
 
 def test_engine_is_named_by_its_database(pages: Pages) -> None:
