@@ -186,7 +186,10 @@ class SessionWatch:
             return watched.examine()
 
     def close(self) -> None:
-        """Remove every listener and hook, and stop the thread. Call it while no request runs."""
+        """Remove every listener and hook, and stop the thread. Call it while no request runs.
+
+        What was found is told before, to those sinks as well that wait for the next tick.
+        """
         try:
             _process.count()
         except Exception:
@@ -194,6 +197,7 @@ class SessionWatch:
         for watched in self._watched:
             watched.active = watched.watching = False
             _process.remove(watched)
+            watched.dispatcher.drain()
         for app in list(self._by_app):
             self.leave(app)
 
@@ -205,6 +209,7 @@ class SessionWatch:
         if watched.active:
             watched.active = watched.watching = False
             _process.remove(watched)
+            watched.dispatcher.drain()
         _process.scopes.judges.pop(app, None)
         unhook(app, watched)
         if app.extensions.get(KEY) is self:

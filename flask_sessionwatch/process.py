@@ -114,6 +114,8 @@ class Process:
 
     def remove(self, watched: Watched) -> None:
         """Stop watching an application; the last one detaches the recorder and stops the thread."""
+        with contextlib.suppress(Exception):
+            self._enter_store(watched)
         self._leave_stores(but=watched)
         self._watched.discard(watched)
         if not self.watched:
@@ -287,11 +289,15 @@ class Process:
     def _part(self) -> None:
         """Publish what is news still, at the end of the process; it may be over before the first tick."""
         with contextlib.suppress(Exception):
-            for watched in () if self._is_silent else self.watched:
-                if watched.dispatcher.by_fingerprint:
-                    self.member(watched)
+            for watched in self.watched:
+                self._enter_store(watched)
         for member in list(self._members.values()):
             self._part_from(member)
+
+    def _enter_store(self, watched: Watched) -> None:
+        """Publish what it has found also when there was no tick yet."""
+        if watched.dispatcher.by_fingerprint and not self._is_silent:
+            self.member(watched)
 
     def _part_from(self, member: Member | None) -> None:
         try:

@@ -17,6 +17,7 @@ import flask
 import flask.globals
 from werkzeug.exceptions import HTTPException
 
+from .commands import command_name
 from .ledger import Holder
 from .ledger import Incident
 from .ledger import Ledger
@@ -148,8 +149,9 @@ class Scopes:
         context = _current_context()
         if context is None or (scope.context_ref is not None and scope.context_ref() is context):
             return None
-        if scope.parent is not None and not scope.parent.ended:
-            return scope.parent
+        if scope.parent is not None:
+            # One that is over, while a task with a copy of its context goes on, takes nothing any more.
+            return None if scope.parent.ended else scope.parent
         outer = self._by_context.get(context)
         if outer is None or outer.ended:
             outer = self._begin_for(context)
@@ -329,7 +331,7 @@ def _command_or_context() -> tuple[str, str]:
     command = click.get_current_context(silent=True)
     if command is None:
         return "app_context", "app context"
-    return "command", f"flask {command.info_name or command.command.name}"
+    return "command", command_name(command)
 
 
 def bind_key_of(pool: t.Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import threading
 import typing as t
@@ -195,10 +196,10 @@ class Dispatcher:
 
     def drain(self) -> None:
         """Tell the sinks that are not immediate of everything that waits for them."""
-        while self._queue:
-            finding = self._queue.popleft()
-            for sink in self.sinks:
-                if _waits(sink):
+        with contextlib.suppress(IndexError):  # somebody else may drain it, too
+            while True:
+                finding = self._queue.popleft()
+                for sink in filter(_waits, self.sinks):
                     self.attempt(sink, finding)
 
     def attempt(self, sink: t.Callable[..., object], *args: t.Any) -> None:

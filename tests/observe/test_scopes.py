@@ -482,7 +482,7 @@ def test_context_of_another_application(world: World, ended: list[Scope]) -> Non
 
 
 def test_command(world: World, ended: list[Scope]) -> None:
-    """A command is a scope named after it, a command of a group too."""
+    """A command is a scope named after it, and a command of a group after that as well."""
 
     @world.app.cli.command("import")
     def load() -> None:
@@ -501,7 +501,7 @@ def test_command(world: World, ended: list[Scope]) -> None:
     runner.invoke(args=["shop", "close"])
     assert [(scope.name, scope.kind) for scope in ended] == [
         ("flask import", "command"),
-        ("flask close", "command"),
+        ("flask shop close", "command"),
     ]
 
 
