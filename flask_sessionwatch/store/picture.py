@@ -103,6 +103,7 @@ class Picture:
         """
         live = sorted(self._live(stacks=stacks), key=lambda each: each.worker.id)
         return {
+            "now": stamp(time.time()),
             "workers": [_worker_row(each) for each in live],
             "engines": [row for each in live for row in _rows(each, "engines")],
             "sessions": _oldest_first(_held_rows(live, "sessions", stacks=stacks)),
@@ -143,12 +144,16 @@ class Picture:
         return None
 
     def _sources(self, worker: Worker, row: Data) -> list[Data]:
-        places = [*places_of(row["stack"]), *places_of(row["now"])]
+        places = [*places_of(row.get("stack", ())), *places_of(row.get("now", ()))]
         if self._own is not None and worker == self._own.worker:
             return excerpts(places)
         about = (each.body for each in self._documents(ABOUT) if each.worker == worker)
         told = [source for body in about for source in body.get("sources", ())]
         return [each for each in told if (each["filename"], each["lineno"]) in places]
+
+    def findings(self) -> list[Data]:
+        """Return every finding, the one that was first seen latest last."""
+        return t.cast("list[Data]", self.listing()["findings"])
 
     def listing(self, query: Query = EVERYTHING) -> Data:
         """Return the findings that *query* asks for, and how many of which kind there are."""

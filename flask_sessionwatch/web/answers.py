@@ -14,10 +14,7 @@ from ..store.picture import Picture
 
 #: What follows the clock alone: two answers that differ in nothing else are the same.
 CLOCKED = frozenset(
-    (
-        *("now", "seen_at", "age_seconds", "idle_seconds", "oldest_age_seconds"),
-        *("self_seconds", "cpu_seconds"),
-    )
+    ("seen_at", "age_seconds", "idle_seconds", "oldest_age_seconds", "self_seconds", "cpu_seconds")
 )
 
 
@@ -27,7 +24,8 @@ def answered(picture: Picture, values: t.Mapping[str, t.Any], *, clocked: bool =
     :param clocked: whether some of the values follow the clock.
     """
     told = {**values, "store": {"problem": picture.problem}}
-    return tagged({**told, "now": stamp(time.time())}, _without_clock(told) if clocked else told)
+    told.pop("now", None)
+    return tagged({"now": stamp(time.time()), **told}, _without_clock(told) if clocked else told)
 
 
 def tagged(answer: t.Any, identity: t.Any) -> flask.Response:

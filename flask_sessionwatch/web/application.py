@@ -193,6 +193,7 @@ def _harden(response: flask.Response) -> flask.Response:
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if response.status_code == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if "Cache-Control" not in headers or "immutable" not in headers["Cache-Control"]:

@@ -296,7 +296,7 @@ def stored(store: Store) -> dict[str, int]:
 def shown(process: Process, watched: Watched) -> tuple[dict[str, int], bool]:
     """How often the pages say that what was found, and whether they say that there may be more."""
     picture = process.picture(watched.watch._watched[0])
-    found = {each["fingerprint"]: each["count"] for each in picture.listing()["findings"]}
+    found = {each["fingerprint"]: each["count"] for each in picture.findings()}
     return found, picture.problem is not None
 
 

@@ -71,11 +71,6 @@ def live(number: int, age: float = 1.0) -> dict[str, t.Any]:
     }
 
 
-def listed(picture: Picture) -> t.Any:
-    """Every finding."""
-    return picture.listing()["findings"]
-
-
 # Live
 
 
@@ -127,11 +122,11 @@ def test_alone() -> None:
 def test_store_is_away() -> None:
     """A store that cannot be read leaves the process itself, and says why there is no more."""
     own = Self(worker("alpha"), [report()], live=live(1))
-    for read in (Picture.live, listed, Picture.scopes, lambda each: each.finding("f1")):
+    for read in (Picture.live, Picture.findings, Picture.scopes, lambda each: each.finding("f1")):
         picture = Picture(Away(), own)
         assert read(picture)
         assert picture.problem == "gone fishing"
-    assert listed(Picture(Away())) == []
+    assert Picture(Away()).findings() == []
 
 
 # Findings
@@ -142,7 +137,7 @@ def test_findings_are_added_up(store: MemoryStore) -> None:
     first, second = worker("alpha"), worker("beta")
     store.publish(first, {LIVE: document()}, [report(count=2, first=100.0, last=200.0, resolved=True)])
     store.publish(second, {}, [report(count=5, first=50.0, last=150.0)])
-    (finding,) = listed(Picture(store))
+    (finding,) = Picture(store).findings()
     assert [finding["count"], finding["resolved"], finding["worker_count"]] == [7, False, 2]
     assert [finding["first_seen"], finding["last_seen"]] == [
         "1970-01-01T00:00:50+00:00",
@@ -171,18 +166,18 @@ def test_own_findings_are_fresher(store: MemoryStore) -> None:
     store.publish(mine, {}, [report(count=1, last=1.0, message="Old.")])
     store.publish(other, {}, [report(count=10, last=2.0, message="Other.")])
     mine_now = report(count=3, last=3.0, message="New."), report("f2", count=1)
-    found = {each["fingerprint"]: each for each in listed(Picture(store, Self(mine, mine_now)))}
+    found = {each["fingerprint"]: each for each in Picture(store, Self(mine, mine_now)).findings()}
     assert (found["f1"]["count"], found["f1"]["message"]) == (13, "New.")
     assert found["f2"]["count"] == 1
     earlier = [report(count=3, last=1.5, message="New.")]
-    assert listed(Picture(store, Self(mine, earlier)))[0]["message"] == "Other."
+    assert Picture(store, Self(mine, earlier)).findings()[0]["message"] == "Other."
 
 
 def test_own_finding_that_it_forgot(store: MemoryStore) -> None:
     """What this process has published and no longer keeps is shown from the store."""
     mine = worker()
     store.publish(mine, {}, [report(count=4)])
-    assert [each["count"] for each in listed(Picture(store, Self(mine)))] == [4]
+    assert [each["count"] for each in Picture(store, Self(mine)).findings()] == [4]
 
 
 def test_many_workers_of_one_finding(store: MemoryStore) -> None:
@@ -190,7 +185,7 @@ def test_many_workers_of_one_finding(store: MemoryStore) -> None:
     start = time.time() - 1000
     for number in range(WORKERS_LISTED + 5):
         store.publish(worker(f"host{number}"), {}, [report(last=start + number)])
-    (finding,) = listed(Picture(store))
+    (finding,) = Picture(store).findings()
     assert [finding["worker_count"], len(finding["workers"])] == [WORKERS_LISTED + 5, WORKERS_LISTED]
     assert finding["workers"][0]["host"] == f"host{WORKERS_LISTED + 4}"
     whole = Picture(store).finding("f1")
@@ -202,14 +197,14 @@ def test_folded_workers_count(store: MemoryStore) -> None:
     """Workers whose names were given up count, and are not named."""
     store.publish(worker(), {}, [report(count=1)])
     store._sightings["f1"][FOLDED] = Sighting(10, 1.0, 2.0, False, False)
-    (finding,) = listed(Picture(store))
+    (finding,) = Picture(store).findings()
     assert [finding["count"], len(finding["workers"]), finding["worker_count"]] == [11, 1, 1]
 
 
 def test_order_of_findings(store: MemoryStore) -> None:
     """The newest finding is last."""
     store.publish(worker(), {}, [report("b", first=3.0), report("c", first=1.0), report("a", first=2.0)])
-    assert [each["fingerprint"] for each in listed(Picture(store))] == ["c", "a", "b"]
+    assert [each["fingerprint"] for each in Picture(store).findings()] == ["c", "a", "b"]
 
 
 # Scopes
