@@ -25,6 +25,7 @@ from .report.baseline import Baseline
 from .report.baseline import no_such_rule
 from .report.baseline import read
 from .report.dispatcher import Sink
+from .report.harvest import HarvestCounter
 from .report.logs import LogSink
 from .report.metrics import REGISTRY
 from .report.metrics import CollectorRegistry
@@ -72,6 +73,7 @@ class SessionWatch:
         self._allowed = Allowed()
         self._registry = registry
         self._watched: list[Watched] = []
+        self._counters: list[HarvestCounter] = []
         self._by_app: weakref.WeakKeyDictionary[flask.Flask, Watched] = weakref.WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
@@ -166,6 +168,12 @@ class SessionWatch:
         recorder = _process.recorder
         return Allowing(self._allowed, frozenset(rules), recorder.scope, recorder.failed)
 
+    def count_with(self, counter: HarvestCounter) -> None:
+        """Have *counter* told what has ended, at each tick, until the watch is closed."""
+        counter.begin(_process.ledger)
+        self._counters.append(counter)
+        _process.account.counters.append(counter)
+
     def ignore(self, engine: t.Any) -> None:
         """Never watch *engine*, a SQLAlchemy Engine."""
         _process.recorder.engines.ignore(getattr(engine, "sync_engine", engine))
@@ -194,6 +202,10 @@ class SessionWatch:
             _process.count()
         except Exception:
             _process.extension_failed("the metrics")
+        while self._counters:
+            counter = self._counters.pop()
+            _process.account.counters.remove(counter)
+            counter.end()
         for watched in self._watched:
             watched.active = watched.watching = False
             _process.remove(watched)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ..observe.ledger import Ledger
 from .dispatcher import Dispatcher
 from .harvest import Harvest
+from .harvest import HarvestCounter
 from .history import OUTCOME
 from .history import SERIES
 from .history import History
@@ -29,6 +30,8 @@ class Account:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.totals = Totals(ledger.stacks)
+        #: Who else counts what has ended.
+        self.counters: list[HarvestCounter] = []
         self.usage = Usage()
         self._lock = threading.Lock()
         self.histories = {kind: History(step, points) for kind, (step, points) in SERIES.items()}
@@ -45,6 +48,8 @@ class Account:
         with self._lock:  # a scrape may count while the watchdog does
             self.usage.take(harvest)
             self._take_news(harvest)
+        for counter in list(self.counters):
+            counter.take(harvest)
 
     def _take_news(self, harvest: Harvest) -> None:
         for (series, labels), number in harvest.counts.items():

@@ -124,6 +124,10 @@ class Dispatcher:
         if self._ignored(finding):
             return None
         finding.known = self._known(finding)
+        for sink in self.sinks:
+            annotate = getattr(sink, "annotate", None)
+            if annotate is not None:
+                self.attempt(annotate, finding)
         with self._lock:
             kept, due = self._merge(finding)
         if not finding.known:

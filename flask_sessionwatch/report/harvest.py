@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from ..observe.ledger import Checkout
 from ..observe.ledger import EngineInfo
+from ..observe.ledger import Ledger
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
 
@@ -101,3 +102,16 @@ class Harvest:
 
 def _status_class(status: int | None) -> str:
     return "none" if status is None else f"{status // 100}xx"
+
+
+class HarvestCounter(t.Protocol):
+    """Somebody who counts what has ended, beside the metrics; never asked inside of a request."""
+
+    def begin(self, ledger: Ledger) -> None:
+        """Begin to count; *ledger* may be read from now on."""
+
+    def take(self, harvest: Harvest) -> None:
+        """Count what has ended since the last time."""
+
+    def end(self) -> None:
+        """Count no more."""
