@@ -59,6 +59,8 @@ class SessionWatch:
 
     #: Whether it leaves an application to the watch that the application makes for itself.
     gives_way = False
+    #: Where its applications publish, whatever their settings say; None: as they say.
+    store: str | None = None
 
     def __init__(
         self,
@@ -120,9 +122,12 @@ class SessionWatch:
         sinks.append(SignalSink(app))
         on_error = _process.extension_failed
         setup = _process.setup_of(app)
-        return Watched(
+        watched = Watched(
             app, settings, self._rules, sinks, self._registry, setup, on_error, self._allowed, known
         )
+        if self.store is not None:
+            watched.store = self.store
+        return watched
 
     def _baseline_of(self, settings: Settings) -> Baseline:
         if settings.baseline is None or not settings.enabled:
@@ -240,10 +245,10 @@ class SessionWatch:
             if watched is not None:
                 return watched
         if not self._watched:
-            self._watch_process()
+            self.watch_process()
         return next((each for each in self._watched if not each.is_gone), self._watched[0])
 
-    def _watch_process(self) -> None:
+    def watch_process(self) -> Watched:
         """Watch plain SQLAlchemy, with the settings of the environment."""
         settings = Settings.load({})
         _check_store(settings)
@@ -251,6 +256,7 @@ class SessionWatch:
         self._watched.append(watched)
         if settings.enabled:
             _process.add(watched)
+        return watched
 
 
 def _check_store(settings: Settings) -> None:

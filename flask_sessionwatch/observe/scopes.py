@@ -62,7 +62,8 @@ class Scopes:
         self.ledger = ledger
         self.recorder = recorder
         self.judges: weakref.WeakKeyDictionary[flask.Flask, Judge] = weakref.WeakKeyDictionary()
-        self._by_context: weakref.WeakKeyDictionary[t.Any, Scope] = weakref.WeakKeyDictionary()
+        #: The scope of each app context in which something has happened; a test's may stand in for it.
+        self.by_context: weakref.WeakKeyDictionary[t.Any, Scope] = weakref.WeakKeyDictionary()
         recorder.find_scope = self.of_context
         recorder.notice.in_context = flask.has_app_context
         recorder.notice.in_nested_context = in_nested_context
@@ -152,7 +153,7 @@ class Scopes:
         if scope.parent is not None:
             # One that is over, while a task with a copy of its context goes on, takes nothing any more.
             return None if scope.parent.ended else scope.parent
-        outer = self._by_context.get(context)
+        outer = self.by_context.get(context)
         if outer is None or outer.ended:
             outer = self._begin_for(context)
         if outer is not None and scope.kind == "request":
@@ -208,7 +209,7 @@ class Scopes:
         context = _current_context()
         if context is None:
             return None
-        scope = self._by_context.get(context)
+        scope = self.by_context.get(context)
         if scope is None or scope.ended:  # a context may be pushed again
             scope = self._begin_for(context)
         if scope is not None and not scope.ended:
@@ -223,7 +224,7 @@ class Scopes:
         scope = new_scope(kind, label, owner, None, self.recorder.holder())
         # A context that is never popped ends when it is collected: its scope must not outlive it.
         scope.context_ref = weakref.ref(context, functools.partial(_context_collected, weakref.ref(scope)))
-        self._by_context[context] = scope
+        self.by_context[context] = scope
         self.ledger.scopes.add(scope)
         # On this one context, because a teardown function would be called at the end of every request.
         context.pop = functools.partial(self._pop, weakref.ref(context), scope)
@@ -291,16 +292,21 @@ def _current_context() -> t.Any:
 
 def in_nested_context(session: t.Any, other: t.Any) -> bool:
     """Whether *session* belongs to the current app context, and *other* to one that was pushed before it."""
+    current = contexts()
+    return bool(current) and owns(current[0], session) and any(owns(each, other) for each in current[1:])
+
+
+def contexts() -> list[t.Any]:
+    """Return the app contexts that are pushed here, the current one first."""
+    found = []
     context = _current_context()
-    if context is None or not _owns(context, session):
-        return False
-    while (context := _context_around(context)) is not None:
-        if _owns(context, other):
-            return True
-    return False
+    while context is not None:
+        found.append(context)
+        context = _context_around(context)
+    return found
 
 
-def _owns(context: t.Any, session: t.Any) -> bool:
+def owns(context: t.Any, session: t.Any) -> bool:
     """Whether the database extension keeps *session* for an app context. Nothing is created by asking."""
     extension = context.app.extensions.get("sqlalchemy")
     registry = getattr(vars(extension).get("session"), "registry", None) if extension is not None else None
