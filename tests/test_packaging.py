@@ -76,9 +76,10 @@ def test_wheel_is_complete(wheel_names: set[str]) -> None:
 
 @pytest.mark.timeout(300)
 def test_wheel_is_clean(wheel_names: set[str]) -> None:
-    """A wheel has nothing but the package and what is said about it."""
+    """A wheel has nothing but the package, the entry point for pytest, and what is said about it."""
     assert {name.split("/")[0] for name in wheel_names} == {
         PACKAGE,
+        f"_{PACKAGE}_pytest.py",
         f"{PACKAGE}-{version_of_project()}.dist-info",
     }
 
