@@ -73,6 +73,8 @@ class Process:
         self._looks_on = False
         #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
         self._extension_errors = 0
+        #: How many of them were made before the present watch was begun.
+        self._extension_errors_forgiven = 0
         os.register_at_fork(
             before=lambda: self._each_publisher(Publisher.before_fork),
             after_in_parent=lambda: self._each_publisher(Publisher.after_fork_in_parent),
@@ -93,6 +95,8 @@ class Process:
 
     def add(self, watched: Watched) -> None:
         """Watch an application; the first one attaches the recorder."""
+        if not self.watched:
+            self._extension_errors_forgiven = self._extension_errors
         settings = watched.settings
         if self.watchdog.running and settings.tick < self._interval():
             # It may be in the midst of a longer wait; the next request starts it anew.
@@ -350,7 +354,7 @@ class Process:
     def extension_failed(self, where: str) -> None:
         """Count an error in a sink or a receiver, and log the first ten."""
         self._extension_errors += 1
-        if self._extension_errors <= ERRORS_ENDURED:
+        if self._extension_errors - self._extension_errors_forgiven <= ERRORS_ENDURED:
             self._log_error(where)
 
     def _tell_error(self, where: str) -> None:
@@ -378,7 +382,7 @@ class Process:
         inherited = self._inherited()
         self._tick_lock = threading.RLock()
         self.ledger.fork()
-        self._extension_errors = 0
+        self._extension_errors = self._extension_errors_forgiven = 0
         self.ledger.serving = False
         self.watchdog.after_fork()
         self.recorder.awake = False

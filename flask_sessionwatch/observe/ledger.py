@@ -794,6 +794,8 @@ class Ledger:
         #: Whether a request was served yet.
         self.serving = False
         self.internal_errors = 0
+        #: How many of them were made before the present watch was begun.
+        self.errors_forgiven = 0
         self.attached_at = clock()
         #: The process this is about.
         self.pid = os.getpid()
@@ -844,7 +846,7 @@ class Ledger:
         self.pid = os.getpid()
         scope = current_scope.get()
         self.inherited = _nothing if scope is None else weakref.ref(scope)
-        self.internal_errors = 0
+        self.internal_errors = self.errors_forgiven = 0
         self.forget()
 
     def engine_left(self, scope: Scope, engine: EngineInfo, alike: t.Hashable) -> list[EngineInfo]:

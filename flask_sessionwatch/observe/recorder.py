@@ -92,7 +92,10 @@ class Recorder:
 
     def attach(self) -> None:
         """Start to listen. Engines and sessions that exist already are seen as well."""
-        self.active = True
+        if not self.active:
+            # A watch that is begun anew has ten errors to endure of its own.
+            self.ledger.errors_forgiven = self.ledger.internal_errors
+        self.active = self.queries.active = True
         self.tell_greenlets_apart()
         if self._attached:
             return
@@ -161,10 +164,11 @@ class Recorder:
         """Count an error of our own; after ten the recorder steps aside and says so once."""
         ledger = self.ledger
         ledger.internal_errors += 1
-        if ledger.internal_errors == ERRORS_ENDURED:
+        if ledger.internal_errors - ledger.errors_forgiven < ERRORS_ENDURED:
+            self.on_error(where)
+        elif self.active:
             # The listeners stay registered: removing them here would change a list that is being walked.
             self.active = self.queries.active = False
-        if ledger.internal_errors <= ERRORS_ENDURED:
             self.on_error(where)
 
     def holder(self) -> Holder:

@@ -5,10 +5,12 @@ import threading
 import time
 import typing as t
 
+import prometheus_client
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from flask_sessionwatch import SessionWatch
 from flask_sessionwatch.process import Process
 from tests.faults.conftest import Watched
 from tests.rules.conftest import until
@@ -134,17 +136,58 @@ def test_errors_in_the_middle_of_a_request(
     assert len(asides(caplog)) == 1
 
 
-def test_begin_anew(watched: Watched, broken: t.Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_begin_anew(
+    watched: Watched,
+    broken: t.Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A watch that is begun after another has stepped aside watches again, with ten errors to endure of its own."""
     watched.begin()
     broken()
     for _ in range(15):
         watched.story.get("/read")
+    assert watched.errors() == 10
     watched.watch.close()
     monkeypatch.undo()
     watched.begin()
     watched.story.get("/leak")
     assert {"SW101", "SW201"} <= {finding.code for finding in watched.watch.findings}
+    broken()
+    caplog.clear()
+    for _ in range(9):
+        watched.story.get("/read")
+    assert watched.watch._watched[-1].watching
+    assert asides(caplog) == []
+    for _ in range(6):
+        watched.story.get("/read")
+    assert not watched.watch._watched[-1].watching
+    assert len(asides(caplog)) == 1
+    assert watched.errors() == 20
+
+
+def test_another_watch_beside_it(
+    watched: Watched, broken: t.Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that is begun while one that has stepped aside was not closed yet is a new one, with all its hooks."""
+    watched.begin()
+    broken()
+    for _ in range(15):
+        watched.story.get("/read")
+    monkeypatch.undo()
+    another = SessionWatch(registry=prometheus_client.CollectorRegistry())
+    try:
+        with another.scope("block"), orm.Session(watched.story.engine) as session:
+            session.query(Page).first()
+        kept = None
+        with another.scope("leak"):
+            kept = watched.story.engine.connect()
+        another.tick()
+        assert {"SW404", "SW101"} <= {finding.code for finding in another.findings}
+        assert watched.watch.findings == []
+        kept.close()
+    finally:
+        another.close()
 
 
 def test_pages_afterwards(watched: Watched, broken: t.Callable[[], None]) -> None:
