@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import faulthandler
 import gc
 import itertools
 import os
+import signal
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
@@ -234,4 +236,6 @@ def keep(leaked: t.Any) -> None:
 
 
 if "SOAK_FOLDER" in os.environ:
+    # Whoever gets no answer may ask where everybody is.
+    faulthandler.register(signal.SIGUSR2)
     app = create_app(os.environ["SOAK_FOLDER"], os.environ["SOAK_URL"])
