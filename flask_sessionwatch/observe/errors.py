@@ -20,6 +20,7 @@ from sqlalchemy import orm
 from sqlalchemy.orm import exc as orm_exc
 
 from .engines import pooled_of
+from .frames import undisturbed
 from .ledger import Checkout
 from .ledger import Holder
 from .ledger import Incident
@@ -250,16 +251,17 @@ class Errors:
 
     def _user_of(self, session: t.Any) -> Holder | None:
         """Return the thread that is inside of *session*, which has no connection yet."""
-        frames, me = sys._current_frames(), self._notice._holder()
-        for ref in self._ledger.holders.copy():
-            holder = ref()
-            if holder is None or holder is me:
-                continue
-            frame = holder.frame_among(frames)
-            while frame is not None:
-                if is_library(frame.f_code.co_filename) and _session_of(frame) is session:
+        me = self._notice._holder()
+        with undisturbed:
+            frames = sys._current_frames()
+            for ref in self._ledger.holders.copy():
+                holder = ref()
+                if (
+                    holder is not None
+                    and holder is not me
+                    and _is_inside(session, holder.frame_among(frames))
+                ):
                     return holder
-                frame = frame.f_back
         return None
 
     def _double_begin(self, error: BaseException, frame: FrameType) -> None:
@@ -444,6 +446,15 @@ def _session_of(frame: FrameType) -> t.Any:
     subject = _subject_of(frame)
     session = getattr(subject, "session", subject)
     return session if isinstance(session, orm.Session) else None
+
+
+def _is_inside(session: t.Any, frame: FrameType | None) -> bool:
+    """Whether one of the calls from *frame* outward is about *session*."""
+    while frame is not None:
+        if is_library(frame.f_code.co_filename) and _session_of(frame) is session:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _outer_operation(frame: FrameType | None, session: t.Any) -> FrameType | None:

@@ -25,6 +25,7 @@ from sqlalchemy import orm
 from .driver import cursor_is_closed
 from .driver import has_failed
 from .engines import keeps_in_memory
+from .frames import undisturbed
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Failure
@@ -165,8 +166,9 @@ class Noticer:
         held = [each for each in self._ledger.checkouts if each.engine is info]
         held.sort(key=lambda each: each.began_at)
         now = clock()
-        frames = sys._current_frames()
-        lines = [described(each, self._ledger.stacks, now, frames, holder) for each in held]
+        with undisturbed:
+            frames = sys._current_frames()
+            lines = [described(each, self._ledger.stacks, now, frames, holder) for each in held]
         self._ledger.closed.append(("timeout", info, now))
         self._file("pool_timeout", stack, scope, engine=info, holders=lines)
         own = next((each for each in held if each.user is holder and each.scope is scope), None)
@@ -255,11 +257,13 @@ class Noticer:
             previous.latest = None
         if previous.ident == holder.ident:  # it was checked out before the watch began
             return
-        frame = previous.frame_among(sys._current_frames())
-        if frame is not None and _operates(frame, checkout):
+        with undisturbed:
+            frame = previous.frame_among(sys._current_frames())
+            there = self._capture(frame) if frame is not None and _operates(frame, checkout) else None
+        if there is not None:
             if checkout.transaction is not None:
                 self._ledger.contend(checkout.transaction.session_key)
-            here, there = self._capture(sys._getframe(2)), self._capture(frame)
+            here = self._capture(sys._getframe(2))
             subject = checkout.transaction or checkout
             scope = self._scope() or subject.scope
             self._file("overlap", here, scope, subject, other=previous, other_stack=there)

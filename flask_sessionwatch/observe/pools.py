@@ -9,6 +9,7 @@ from types import FrameType
 from .doing import STATEMENT
 from .doing import doing
 from .driver import named_on_server
+from .frames import undisturbed
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Holder
@@ -67,8 +68,9 @@ def is_stuck(state: PoolState, stacks: Stacks, tick: float, now: float) -> bool:
     if still < least:
         return False
     # The stacks are looked at last: most pools never come here.
-    frames = sys._current_frames()
-    busy = any(doing(each.user.frame_among(frames), stacks).what == STATEMENT for each in state.held)
+    with undisturbed:
+        frames = sys._current_frames()
+        busy = any(doing(each.user.frame_among(frames), stacks).what == STATEMENT for each in state.held)
     return not busy or still >= max(STUCK_IN_STATEMENT_AFTER, least)
 
 

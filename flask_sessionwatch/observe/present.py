@@ -12,6 +12,7 @@ from .doing import STATEMENT
 from .doing import Doing
 from .doing import doing
 from .driver import is_in_transaction
+from .frames import undisturbed
 from .ledger import Checkout
 from .ledger import Holder
 from .stack import Stack
@@ -30,19 +31,22 @@ class Present:
 
         Nobody may keep it: what its function has in variables would outlive the function.
         """
-        frames = sys._current_frames()
+        with undisturbed:
+            frames = sys._current_frames()
         # A function that refers to its own frame is a cycle, so the caller's caller stands for this thread.
         frames[greenlets.thread_ident()] = sys._getframe(2)
         return holder.frame_among(frames)
 
     def stack(self, holder: Holder) -> Stack:
         """Return the present stack of *holder*."""
-        return self.stacks.capture(self.frame(holder))
+        with undisturbed:
+            return self.stacks.capture(self.frame(holder))
 
     def doing(self, holder: Holder) -> Doing:
         """Say what *holder* is doing, and at which line of the application."""
         if holder not in self._doing:
-            self._doing[holder] = doing(self.frame(holder), self.stacks)
+            with undisturbed:
+                self._doing[holder] = doing(self.frame(holder), self.stacks)
         return self._doing[holder]
 
     def doing_with(self, checkout: Checkout) -> Doing:
@@ -62,14 +66,15 @@ class Present:
     def has_moved_on(self, holder: Holder, stack: Stack) -> bool:
         """Whether nothing of the application that was running in *stack* runs there any more."""
         codes = self.stacks.application_codes(stack)
-        frame = self.frame(holder)
-        if not codes or frame is None:
-            return False
-        outermost = codes[-1]
-        while frame is not None:
-            if frame.f_code is outermost:
+        with undisturbed:
+            frame = self.frame(holder)
+            if not codes or frame is None:
                 return False
-            frame = frame.f_back
+            outermost = codes[-1]
+            while frame is not None:
+                if frame.f_code is outermost:
+                    return False
+                frame = frame.f_back
         return True
 
 

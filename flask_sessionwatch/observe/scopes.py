@@ -18,6 +18,7 @@ import flask.globals
 from werkzeug.exceptions import HTTPException
 
 from .commands import command_name
+from .frames import undisturbed
 from .ledger import Holder
 from .ledger import Incident
 from .ledger import Ledger
@@ -137,12 +138,13 @@ class Scopes:
 
         An async view runs on a thread of its own, which is done with it by now and about to end.
         """
-        frame = holder.frame_among(sys._current_frames())
-        while frame is not None:
-            filename = frame.f_code.co_filename
-            if self.ledger.stacks.is_application(filename) or _EVENT_LOOP in filename:
-                return True
-            frame = frame.f_back
+        with undisturbed:
+            frame = holder.frame_among(sys._current_frames())
+            while frame is not None:
+                filename = frame.f_code.co_filename
+                if self.ledger.stacks.is_application(filename) or _EVENT_LOOP in filename:
+                    return True
+                frame = frame.f_back
         return False
 
     def _outer(self, scope: Scope) -> Scope | None:

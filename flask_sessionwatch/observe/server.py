@@ -8,6 +8,8 @@ import threading
 import typing as t
 from types import FrameType
 
+from .frames import undisturbed
+
 _GUNICORN = f"{os.sep}gunicorn{os.sep}"
 #: How servers name the threads that serve requests, all of which they start at once.
 _THREAD_NAMES = {"waitress-": "waitress", "CP Server": "cheroot"}
@@ -24,14 +26,16 @@ class Server(t.NamedTuple):
 def server_around(frame: FrameType | None) -> Server | None:
     """Return the server that is running: the one whose code is on the stack, in this process, or known by its threads."""
     try:
-        return _gunicorn(frame) or _uwsgi() or _by_threads()
+        with undisturbed:
+            return _gunicorn(frame) or _uwsgi() or _by_threads()
     except Exception:  # somebody else's object that answers in a way of its own
         return None
 
 
 def main_frame() -> FrameType | None:
     """Return the main thread's innermost frame."""
-    return sys._current_frames().get(threading.main_thread().ident or 0)
+    with undisturbed:
+        return sys._current_frames().get(threading.main_thread().ident or 0)
 
 
 def _gunicorn(frame: FrameType | None) -> Server | None:

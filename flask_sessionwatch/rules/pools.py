@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..finding import Finding
 from ..finding import Level
 from ..observe.engines import keeps_in_memory
+from ..observe.frames import undisturbed
 from ..observe.ledger import Checkout
 from ..observe.ledger import EngineInfo
 from ..observe.ledger import Incident
@@ -221,8 +222,9 @@ def _main_holder(held: list[Checkout], moment: Moment) -> Checkout:
 
 
 def _of_pool(state: PoolState, moment: Moment) -> dict[str, object]:
-    frames = sys._current_frames()
-    holders = [described(each, moment.ledger.stacks, moment.now, frames) for each in state.held]
+    with undisturbed:
+        frames = sys._current_frames()
+        holders = [described(each, moment.ledger.stacks, moment.now, frames) for each in state.held]
     return {
         "engine": state.engine.name,
         "used": len(state.held),

@@ -16,7 +16,6 @@ from tests.faults.conftest import Watched
 from tests.rules.conftest import until
 from tests.story import Page
 
-
 #: The methods of Stacks that every check-out needs.
 BREAKABLE = ("capture", "capture_application", "application_call")
 
