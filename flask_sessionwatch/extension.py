@@ -259,6 +259,11 @@ class SessionWatch:
         return watched
 
 
+def show_process() -> None:
+    """Let the others see this process now, and not only when there is work in it."""
+    _process._wake()
+
+
 def _check_store(settings: Settings) -> None:
     if settings.store is not None and settings.enabled:
         open_store(settings.store)

@@ -45,6 +45,7 @@ from .store.opening import MEMORY
 from .store.opening import open_store
 from .store.picture import Picture
 from .store.publisher import Publisher
+from .store.worker import name_host
 from .watchdog import Watchdog
 from .watched import Watched
 
@@ -103,6 +104,8 @@ class Process:
             self.watchdog.stop()
             self.recorder.awake = False
         self._watched.add(watched)
+        if settings.host is not None:
+            name_host(settings.host)
         self.stacks.depth = max(each.settings.stack_depth for each in self.watched)
         self.ledger.most_objects = min(each.settings.max_identity_map for each in self.watched)
         self.stacks.add_paths(watched.app_paths)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import typing as t
 
@@ -15,6 +17,10 @@ from .settings import Settings
 from .store.reader import read_store
 from .version import VERSION
 from .web.standalone import create_standalone
+
+#: Holds what is put into and around the command of ``run``.
+_LAUNCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch")
+_PREFORKING = ("gunicorn", "uwsgi")
 
 #: Names and addresses that only this machine can reach.
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -79,6 +85,34 @@ def serve(store: str, host: str, port: int, token: str | None, threads: int) -> 
     # Without a handler the first process of a container would not notice.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
     server.run()
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]...")
+def run(command: tuple[str, ...]) -> None:
+    """Run COMMAND, and watch every Flask application in it without a change in its code.
+
+    Settings are those of the application, or come from the environment: SESSIONWATCH_TOKEN, SESSIONWATCH_STORE and so on.
+    With gunicorn or uWSGI, PROMETHEUS_MULTIPROC_DIR is set for as long as the command runs, unless it is set already.
+    """
+    program = shutil.which(command[0]) or shutil.which(command[0], path=os.path.dirname(sys.executable))
+    if program is None:
+        click.echo(f"Error: There is no command {command[0]!r}.", err=True)
+        sys.exit(127)
+    paths = [_LAUNCH, os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    words = [program, *command[1:]]
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ and _has_workers(command):
+        words = [sys.executable, "-IS", os.path.join(_LAUNCH, "supervise.py"), *words]
+    if os.name == "nt":
+        sys.exit(subprocess.call(words))
+    # In place of this process, so that signals and the exit status are the command's own.
+    os.execv(words[0], words)
+
+
+def _has_workers(command: t.Sequence[str]) -> bool:
+    """Whether the command is a server that forks workers, also behind another program such as ``python -m``."""
+    return any(os.path.basename(each) in _PREFORKING for each in command)
 
 
 def _settings(token: str | None) -> Settings:

@@ -46,6 +46,7 @@ class Settings:
     :param raise_: names or codes of rules that raise when a scope ends, for tests.
     :param store: where workers publish what they know: ``memory:``, ``sqlite:///path`` or ``redis://host``; None is an SQLite
         file in the instance folder, or ``memory:`` in tests.
+    :param host: what this host is called on the pages; None is its own name.
     :param url_prefix: where the dashboard, the API and ``/metrics`` are mounted.
     :param token: who may see them; None lets in only loopback, and only in debug or testing.
     :param log_format: ``text`` or ``json``.
@@ -65,6 +66,7 @@ class Settings:
     baseline: str | None = None
     raise_: tuple[str, ...] = ()
     store: str | None = field(default=None, repr=False)
+    host: str | None = None
     url_prefix: str = "/_sessionwatch"
     token: str | None = field(default=None, repr=False)
     log_format: str = field(default="text", metadata={"choices": ("text", "json")})
@@ -200,6 +202,12 @@ def _check_store(key: str, value: str) -> str | None:
     return value or None  # what it names is checked by those who know stores
 
 
+def _check_host(key: str, value: str) -> str | None:
+    if not value.isprintable() or len(value) > 253:
+        raise ConfigError(f"'{key}' is {value[:300]!r}; it takes a name, of 253 characters at most.")
+    return value or None
+
+
 def _check_baseline(key: str, value: str) -> str | None:
     return value or None  # empty in the environment: none, so that a first one can be written
 
@@ -213,6 +221,7 @@ def _check_token(key: str, value: str) -> str:
 _CHECKS: dict[str, t.Callable[[str, t.Any], t.Any]] = {
     "url_prefix": _check_url_prefix,
     "store": _check_store,
+    "host": _check_host,
     "token": _check_token,
     "baseline": _check_baseline,
 }

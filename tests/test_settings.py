@@ -26,6 +26,7 @@ DEFAULTS = {
     "BASELINE": None,
     "RAISE": (),
     "STORE": None,
+    "HOST": None,
     "URL_PREFIX": "/_sessionwatch",
     "TOKEN": None,
     "LOG_FORMAT": "text",
@@ -482,3 +483,11 @@ def test_ignoring_a_rule_that_is_off() -> None:
 def test_config_error_is_a_value_error() -> None:
     """Who knows nothing of this package catches a ValueError."""
     assert issubclass(ConfigError, ValueError)
+
+
+@pytest.mark.parametrize("name", ["web\n1", "a" * 254])
+def test_host(name: str) -> None:
+    """The name of a host is one line, and not endless; none stands for its own."""
+    assert load({"HOST": "web-1"}).host == "web-1"
+    assert "it takes a name, of 253 characters at most" in error_of({"HOST": name})
+    assert load(environ={"HOST": ""}).host is None

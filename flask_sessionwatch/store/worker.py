@@ -78,13 +78,36 @@ class Worker:
 
 
 _known: dict[int, Worker] = {}
+#: What this host is called here, if not by its own name.
+_host: str | None = None
+
+
+def name_host(name: str) -> None:
+    """Call this host *name* from now on."""
+    global _host
+    if name != _host:
+        _host = name
+        _known.clear()
+
+
+def is_over(pid: int) -> bool:
+    """Whether it is certain that there is no such process on this host, or that it has ended."""
+    if os.name == "nt":  # there, asking would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return _birth(os.getpid()) is not None and _birth(pid) is None
 
 
 def _made(pid: int) -> Worker:
     birth = _birth(pid)
     started_at = time.time() if birth is None else _epoch(birth)
     space = "" if birth is None else _space()
-    return Worker(socket.gethostname(), pid, round(started_at, 3), space, birth or 0)
+    return Worker(_host or socket.gethostname(), pid, round(started_at, 3), space, birth or 0)
 
 
 def _birth(pid: int) -> int | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 from pathlib import Path
 
 import flask
 from prometheus_client import CollectorRegistry
-from prometheus_client import multiprocess
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import TooManyRequests
 
@@ -25,6 +23,7 @@ from .health import add_health
 from .login import OPEN_TO_ALL
 from .login import add_login
 from .mount import WITHOUT_SLASH
+from .multiprocess import shown_registry
 
 STATIC = Path(__file__).parent / "static"
 #: Strangers may send a token, and not more.
@@ -171,19 +170,10 @@ def _add_metrics(pages: flask.Blueprint, answer: t.Callable[[str], tuple[bytes, 
 def _scraped(source: Source, process: Counts, accept: str) -> tuple[bytes, str]:
     """Answer a scrape of the watched application."""
     process.count()
-    answer = exposed(_registry(source.registry), accept)
+    answer = exposed(shown_registry(source.registry), accept)
     process.metrics(source.registry).scraped()
     source.setup.scraped = True
     return answer
-
-
-def _registry(registry: CollectorRegistry) -> CollectorRegistry:
-    """Return the registry to show: the files of all workers where prometheus_client keeps such."""
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        return registry
-    together = CollectorRegistry()
-    multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-    return together
 
 
 def _harden(response: flask.Response) -> flask.Response:

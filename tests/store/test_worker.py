@@ -73,3 +73,26 @@ def test_process_that_cannot_be_seen() -> None:
     this = Worker.this()
     assert not Worker(this.host, 2**22 + 1, 1.0, "elsewhere", 1).is_dead
     assert not Worker(this.host, 2**22 + 1, 1.0).is_dead
+
+
+@WITH_PROC
+def test_process_that_is_over() -> None:
+    """A process is over once it was killed, though its parent has not noticed; another user's is not."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not any(map(workers.is_over, (process.pid, os.getpid(), 1)))
+    process.kill()
+    until(lambda: workers.is_over(process.pid))
+    process.communicate()
+    assert workers.is_over(process.pid)
+
+
+def test_named_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host is called what somebody has called it."""
+    monkeypatch.setattr(workers, "_host", None)
+    before = Worker.this()
+    workers.name_host("web-1")
+    assert Worker.this().host == "web-1"
+    assert Worker.this().pid == before.pid
+    monkeypatch.undo()
+    workers._known.clear()
+    assert Worker.this() == before

@@ -10,6 +10,8 @@ import pytest
 from prometheus_client import multiprocess
 from prometheus_client import parser
 
+from flask_sessionwatch.web.multiprocess import forget_dead
+
 ROOT = Path(__file__).parents[2]
 # A worker: a line on its standard input is what it does, a line on its standard output is the answer's length.
 WORKER = """
@@ -106,3 +108,29 @@ def test_dead_worker(workers: tuple[Worker, Worker], tmp_path: Path) -> None:
     assert seen["sessionwatch_leaked_sessions",] == 1
     assert seen["sessionwatch_connections", "shop.sqlite", "used"] == 1
     assert seen["sessionwatch_findings_total", "SW201", "error", "leaked-session"] == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes cannot be asked for there")
+def test_dead_worker_that_nobody_told_of(workers: tuple[Worker, Worker]) -> None:
+    """What a killed worker held is gone at the next scrape, though the server tells prometheus_client nothing."""
+    one, other = workers
+    one.get("/leak")
+    other.get("/leak")
+    metrics(other)
+    other.end()
+    seen = metrics(one)
+    assert seen["sessionwatch_leaked_sessions",] == 1
+    assert seen["sessionwatch_findings_total", "SW201", "error", "leaked-session"] == 2
+
+
+def test_files_by_other_numbers(tmp_path: Path) -> None:
+    """Where the files are not named by the numbers of processes, as some set it up for uWSGI, none is taken away."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    file = tmp_path / f"gauge_livesum_{gone.pid}.db"
+    file.touch()
+    forget_dead(str(tmp_path))
+    assert file.exists()
+    (tmp_path / f"gauge_livesum_{os.getpid()}.db").touch()
+    forget_dead(str(tmp_path))
+    assert not file.exists()
