@@ -15,8 +15,8 @@ from tests import databases
 # What a test watches is nobody else's to see, and leaves no file behind. Programs that are started inherit it.
 os.environ.setdefault("SESSIONWATCH_STORE", "memory:")
 
-#: Files whose tests share what takes long to make: a shop and a browser; the distributions.
-TOGETHER = {"tests/browser/test_dashboard.py", "tests/test_packaging.py"}
+#: Files whose tests share what takes long to make: a shop and who watches it, a shop and a browser; the distributions.
+TOGETHER = {"tests/alerting/test_shop.py", "tests/browser/test_dashboard.py", "tests/test_packaging.py"}
 
 
 class Schedule(LoadScopeScheduling):  # type: ignore[misc]

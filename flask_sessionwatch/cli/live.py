@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from ..store.base import Data
+from ..store.pools import merged_pools
 from .output import Cell
 from .output import place
 from .output import plural
@@ -15,29 +16,13 @@ HOLDER_HEAD = ("held s", "engine", "scope", "site", "doing", "thread", "worker")
 _AROUND = 8
 
 
+#: What is told of a pool.
+_POOL = ("name", "dialect", "used", "max", "idle", "waiting", "oldest_age_seconds", "workers")
+
+
 def pools(live: Data) -> list[Data]:
     """Return the engines of all workers together, those of one name as one."""
-    together: dict[str, Data] = {}
-    for row in live["engines"]:
-        known = together.get(row["name"])
-        pool = row if known is None else _sum(known, row)
-        together[row["name"]] = {**pool, "workers": 1 + (known["workers"] if known else 0)}
-    of_workers = ("host", "pid", "size")
-    return [
-        {key: value for key, value in together[name].items() if key not in of_workers}
-        for name in sorted(together)
-    ]
-
-
-def _sum(one: Data, other: Data) -> Data:
-    ages = [each["oldest_age_seconds"] for each in (one, other) if each["oldest_age_seconds"] is not None]
-    unlimited = None in (one["max"], other["max"])
-    return {
-        **one,
-        **{name: one[name] + other[name] for name in ("used", "idle", "waiting")},
-        "max": None if unlimited else one["max"] + other["max"],
-        "oldest_age_seconds": max(ages, default=None),
-    }
+    return [{name: pool[name] for name in _POOL} for pool in merged_pools(live["engines"], (), ())]
 
 
 POOL_HEAD = ("engine", "used", "max", "idle", "waiting", "oldest s", "workers")
@@ -45,8 +30,7 @@ POOL_HEAD = ("engine", "used", "max", "idle", "waiting", "oldest s", "workers")
 
 def pool_row(pool: Data) -> list[Cell]:
     """Return the cells of a pool, in the order of :data:`POOL_HEAD`."""
-    names = ("name", "used", "max", "idle", "waiting", "oldest_age_seconds", "workers")
-    return [pool[name] for name in names]
+    return [pool[name] for name in _POOL if name != "dialect"]
 
 
 def workers_of(live: Data) -> str:

@@ -56,7 +56,7 @@ class StoreSource:
         self.strange = f"{store!r} has something in it that is not understood here; is it of another version?"
 
     def live(self) -> Data:
-        return self._read(Picture.live)
+        return self._read(lambda picture: picture.live(stacks=False))
 
     def findings(self) -> list[Data]:
         return self._read(Picture.findings)

@@ -40,14 +40,13 @@ class ServiceSource:
         self.warning: str | None = None
 
     def live(self) -> Data:
-        return self._get("live")
+        return self._get("live?stacks=false")
 
     def findings(self) -> list[Data]:
         return list(self._get("findings")["findings"])
 
     def finding(self, fingerprint: str) -> Data | None:
-        found = self.findings()
-        return next((each for each in found if each["fingerprint"] == fingerprint), None)
+        return self._get(f"findings/{urllib.parse.quote(fingerprint, safe='')}")
 
     def scopes(self) -> Data:
         return self._get("scopes")

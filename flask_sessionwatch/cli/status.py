@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import click
 
 from ..finding import LEVELS
+from ..finding import stamp
 from ..store.base import Data
 from .live import POOL_HEAD
 from .live import pool_row
@@ -38,7 +40,7 @@ def _summary(live: Data, findings: list[Data]) -> Data:
     news = [each for each in findings if not each["known"]]
     counts = Counter(each["level"] for each in news)
     return {
-        "now": live["now"],
+        "now": stamp(time.time()),
         "workers": live["workers"],
         "engines": pools(live),
         "sessions": len(live["sessions"]) + omitted["sessions"],

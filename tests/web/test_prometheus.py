@@ -34,10 +34,12 @@ def leak():
 
 
 def program(name: str) -> str:
-    """Find a program of the Debian package prometheus, or skip the test; with CI set, it may not be missing."""
+    """Find a program of the Debian packages of Prometheus, or skip the test; with CI set, it may not be missing."""
     path = shutil.which(name)
     if path is None:
-        reason = f"'{name}' is not here; the Debian package 'prometheus' has it"
+        reason = (
+            f"'{name}' is not here; the Debian packages 'prometheus' and 'prometheus-alertmanager' have such"
+        )
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
