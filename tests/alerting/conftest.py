@@ -180,7 +180,7 @@ def alertmanager(folder: Path, team: Team) -> t.Iterator[int]:
 def prometheus(folder: Path, shop: int, alertmanager: int) -> t.Iterator[Prometheus]:
     """Run a Prometheus with the example's configuration and rules."""
     port = free_port()
-    _changed("sessionwatch_rules.yml", folder, {"for: 1m": "for: 1s"})
+    _changed("sessionwatch-rules.yml", folder, {"for: 1m": "for: 1s"})
     (folder / "sessionwatch.token").write_text(TOKEN)
     config = _changed(
         "prometheus.yml",

@@ -37,7 +37,7 @@ def run(*arguments: str, **environment: str) -> str:
 
 def test_the_file_is_what_the_command_prints() -> None:
     """The rules of the example are those of the command, with the defaults of the settings."""
-    assert (EXAMPLES / "sessionwatch_rules.yml").read_text() == run()
+    assert (EXAMPLES / "sessionwatch-rules.yml").read_text() == run()
 
 
 def test_thresholds_of_the_environment() -> None:
@@ -73,7 +73,7 @@ def test_prometheus_accepts_the_rules(tmp_path: Path, arguments: list[str]) -> N
 
 def test_unit_tests_of_the_rules() -> None:
     """The unit tests of the rules pass, and there is one for every alert: that it is silent, and that it is not."""
-    tests = EXAMPLES / "sessionwatch_test.yml"
+    tests = EXAMPLES / "sessionwatch-test.yml"
     subprocess.run([program("promtool"), "test", "rules", tests], capture_output=True, check=True)
     text = tests.read_text()
     for alert in ALERTS:

@@ -13,11 +13,11 @@ from flask_sessionwatch.store.sqlite import SQLiteStore
 from tests.cli.conftest import ROOT
 from tests.cli.conftest import Shop
 from tests.redis_servers import free_port
-from tests.rules.conftest import until
 from tests.store import conftest as stores
 from tests.store.conftest import redis_server  # noqa: F401, the fixture
 from tests.web.conftest import TOKEN
 from tests.web.test_prometheus import running
+from tests.web.test_prometheus import wait_for
 
 COMMANDS = [["status"], ["top", "--once"], ["findings"], ["requests"], ["baseline"]]
 
@@ -179,7 +179,7 @@ def service(tmp_path: Path) -> t.Iterator[str]:
 
 def test_service(shop: Shop, service: str) -> None:
     """A running service is asked in place of a store; a wrong token and a wrong address are told in a line."""
-    until(lambda: shop.run("status", "--url", service, "--token", TOKEN).exit_code == 0)
+    wait_for(lambda: shop.run("status", "--url", service, "--token", TOKEN).exit_code == 0)
     for command in COMMANDS:
         result = shop.run(*command, "--url", service, "--token", TOKEN)
         assert result.exit_code == 0, result.output

@@ -23,7 +23,9 @@ from tests.store.conftest import worker
 
 #: Runs top without the package rich.
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; "
-MAIN = "import sys; sys.argv[0] = 'flask'; from flask.cli import main; main()"
+#: Where the tests run in the background of a shell, Ctrl-C is ignored by all that they start.
+LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+MAIN = LISTENING + "import sys; sys.argv[0] = 'flask'; from flask.cli import main; main()"
 DEADLINE = 40.0
 
 
