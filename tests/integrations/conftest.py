@@ -20,7 +20,7 @@ from tests.rules.conftest import World
 from tests.rules.conftest import world_of
 
 #: Seconds after which waiting for a program is given up; it may share two processors with many others.
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 #: The application that the workers of task queues share: two tasks, and a sink that writes down what it is told.
 SHOP = """
