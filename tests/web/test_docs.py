@@ -18,7 +18,10 @@ from flask_sessionwatch.cli import sessionwatch
 from flask_sessionwatch.cli.alerting import rule_groups
 from flask_sessionwatch.report.metrics import Metrics
 from flask_sessionwatch.settings import Settings
+from flask_sessionwatch.store.listing import SORTS
 from flask_sessionwatch.web import stored
+from flask_sessionwatch.web.asking import FILTERS
+from flask_sessionwatch.web.openapi import _PATHS
 from tests.web.test_prometheus import program
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +120,14 @@ def test_metrics_of_the_server() -> None:
     }
     told = {(name, kind, labels) for name, kind, labels, _ in rows(page("server.md"), "sessionwatch_")}
     assert exist == told
+
+
+def test_api_page() -> None:
+    """docs/api.md has every path of the API, every filter and every order, and no other."""
+    told = [path.strip("`") for path, _ in rows(page("api.md"), "`/api/")]
+    assert sorted(told) == sorted(_PATHS)
+    section = page("api.md").partition("## Findings")[2].partition("\n\n`recent`")[0]
+    assert {*FILTERS, *SORTS, "q", "sort", "offset", "limit"} <= set(re.findall(r"`([a-z_]+)`", section))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
