@@ -133,7 +133,7 @@ class Stage:
             faulthandler.dump_traceback_later(_PATIENCE, exit=True)
         return self.truth.events < self._most
 
-    def work(self, cycles: int = 20) -> None:
+    def work(self, cycles: int = 4) -> None:
         """Do some of everything that leaves nothing behind."""
         for number in range(cycles):
             _CYCLES[number % len(_CYCLES)](self)
