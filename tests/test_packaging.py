@@ -1,5 +1,6 @@
 """What is shipped: complete, importable, and the same from a clone and from a source distribution."""
 
+import gzip
 import importlib
 import importlib.metadata
 import os
@@ -111,6 +112,16 @@ def test_dashboard_is_fresh(tmp_path: Path) -> None:
     assert dashboard.is_fresh()
     os.utime(source, (4000, 4000))
     assert not dashboard.is_fresh()
+
+
+def test_dashboard_is_small() -> None:
+    """All that a browser has to get for the dashboard is at most 90 kB, compressed."""
+    static = ROOT / PACKAGE / "web" / "static"
+    if not (static / "index.html").is_file():
+        pytest.skip("the dashboard was not built; 'make dashboard' builds it")
+    files = [path for path in static.rglob("*") if path.suffix in (".html", ".css", ".js", ".svg")]
+    assert len(files) >= 3
+    assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) <= 90_000
 
 
 def test_version() -> None:

@@ -2,33 +2,47 @@
 
 import type { FunctionComponent } from "preact";
 
+import { Boundary } from "./components/boundary";
 import { Clock } from "./components/clock";
-import { Connection, Loading, LockedOut, NoAnswerYet } from "./components/connection";
-import { type Polled, type Query, usePolling } from "./polling";
+import { Connection, Loading, LockedOut, NoAnswerYet, NotFound } from "./components/connection";
+import { INTERVAL_MS, type Polled, usePolling } from "./polling";
+import type { Route } from "./router";
 
 export interface Page {
+  /** The first part of its address. */
   slug: string;
   title: string;
-  Screen: FunctionComponent;
+  Screen: FunctionComponent<{ route: Route }>;
 }
 
 interface PageDefinition<Data> {
   slug: string;
   title: string;
-  query: Query<Data>;
-  View: FunctionComponent<{ data: Data }>;
+  query: (route: Route, signal: AbortSignal, before: Data | null) => Promise<Data>;
+  /** The part of the address the query looks at: it asks anew when this changes. */
+  asks?: (route: Route) => string;
+  /** Milliseconds between two looks. */
+  interval?: number;
+  View: FunctionComponent<{ data: Data; route: Route }>;
 }
 
-export function definePage<Data>({ slug, title, query, View }: PageDefinition<Data>): Page {
-  function Screen() {
-    const { state, askNow } = usePolling(query);
+const nothing = (): string => "";
+
+export function definePage<Data>(definition: PageDefinition<Data>): Page {
+  const { slug, title, query, asks = nothing, interval = INTERVAL_MS, View } = definition;
+  function Screen({ route }: { route: Route }) {
+    const { state, askNow } = usePolling<Data>(
+      (signal, before) => query(route, signal, before),
+      interval,
+      asks(route),
+    );
     return (
       <>
         <div class="page-head">
-          <h1>{title}</h1>
-          <Connection state={state} askNow={askNow} />
+          <h1 tabIndex={-1}>{title}</h1>
+          <Connection state={state} interval={interval} askNow={askNow} />
         </div>
-        <Content state={state} View={View} />
+        <Content state={state} route={route} View={View} />
       </>
     );
   }
@@ -37,16 +51,20 @@ export function definePage<Data>({ slug, title, query, View }: PageDefinition<Da
 
 interface ContentProps<Data> {
   state: Polled<Data>;
-  View: FunctionComponent<{ data: Data }>;
+  route: Route;
+  View: FunctionComponent<{ data: Data; route: Route }>;
 }
 
-function Content<Data>({ state: { phase, data, heardAt }, View }: ContentProps<Data>) {
-  if (phase === "locked") return <LockedOut />;
-  if (data === null || heardAt === null) return phase === "loading" ? <Loading /> : <NoAnswerYet />;
+function Content<Data>({ state: { phase, data, waitSeconds }, route, View }: ContentProps<Data>) {
+  if (phase === "locked") return <LockedOut waitSeconds={waitSeconds} />;
+  if (phase === "missing") return <NotFound />;
+  if (data === null) return phase === "loading" ? <Loading /> : <NoAnswerYet />;
   return (
-    <Clock heardAt={heardAt} running={phase === "live"}>
+    <Clock running={phase === "live"}>
       <div class={phase === "live" ? "content" : "content stale"}>
-        <View data={data} />
+        <Boundary>
+          <View data={data} route={route} />
+        </Boundary>
       </div>
     </Clock>
   );

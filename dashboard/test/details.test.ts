@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 
 import { details } from "../src/view/details";
-import { finding } from "./facts";
+import { oneFinding } from "./facts";
 
 const NOW = { filename: "/srv/shop/payment.py", lineno: 29, function: "call" };
 const shown = (given: Record<string, unknown>, resolved = false) =>
-  details(finding({ details: given, resolved })).map(({ name, value }) => [name, value]);
+  details(oneFinding({ details: given, resolved })).map(({ name, value }) => [name, value]);
 
 test("a held connection is told in words, and once", () => {
   const held = {

@@ -1,6 +1,16 @@
 import { describe, expect, test } from "vitest";
 
-import { breakable, counted, duration, exactDuration, secondsBetween, shortPath, shortSite, utc } from "../src/view/format";
+import {
+  breakable,
+  counted,
+  duration,
+  exactDuration,
+  roughDuration,
+  shortPath,
+  shortSite,
+  sinceOf,
+  utc,
+} from "../src/view/format";
 
 describe("duration", () => {
   test.each([
@@ -18,18 +28,24 @@ describe("duration", () => {
   });
 });
 
-describe("secondsBetween", () => {
-  test("counts from the earlier to the later time", () => {
-    expect(secondsBetween("2026-05-04T10:00:00Z", "2026-05-04T09:59:58.5+00:00")).toBe(1.5);
+describe("sinceOf", () => {
+  const answer = { now: "2026-05-04T10:00:00Z", receivedAt: 50_000 };
+
+  test("is on the reader's clock, whatever the server's says", () => {
+    expect(sinceOf(answer, "2026-05-04T11:59:58.5+02:00")).toBe(48_500);
   });
 
-  test("is never negative, since two hosts' clocks differ", () => {
-    expect(secondsBetween("2026-05-04T10:00:00Z", "2026-05-04T10:00:01Z")).toBe(0);
+  test("of no time is an unknown age", () => {
+    expect(duration((60_000 - sinceOf(answer, "yesterday")) / 1000)).toBe("–");
   });
+});
 
-  test.each([null, "yesterday"])("does not know about %s", (time) => {
-    expect(secondsBetween("2026-05-04T10:00:00Z", time)).toBeNull();
-  });
+test.each([
+  [4, "4 s"],
+  [61, "1 min"],
+  [7_300, "2 h"],
+])("%s seconds is roughly %s", (seconds, text) => {
+  expect(roughDuration(seconds)).toBe(text);
 });
 
 describe("paths", () => {

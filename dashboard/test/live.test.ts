@@ -1,60 +1,25 @@
 import { describe, expect, test } from "vitest";
 
-import { headline, holders, poolUse, sessionState, sessionsToTell, usageInWords, workers } from "../src/view/live";
-import { checkout, engine, live, session } from "./facts";
+import { coverage } from "../src/view/coverage";
+import { engineUses, holders, sessionState, sessionsToTell, usageInWords } from "../src/view/live";
+import { checkout, engine, live, received, session } from "./facts";
 
-describe("holders", () => {
-  test("come the oldest first, those of unknown age last", () => {
-    const rows = holders(
-      live({
-        checkouts: [
-          checkout({ id: 1, age_seconds: null }),
-          checkout({ id: 2, age_seconds: 1 }),
-          checkout({ id: 3, age_seconds: 9 }),
-        ],
-      }),
-    );
-    expect(rows.map((row) => row.id)).toEqual([3, 2, 1]);
-  });
-
-  test("of two processes differ although their ids are the same", () => {
-    const [one, other] = holders(live({ checkouts: [checkout({ pid: 1 }), checkout({ pid: 2 })] }));
-    expect(one?.key).not.toBe(other?.key);
-  });
-});
-
-describe("headline", () => {
-  test("counts leaks of both kinds and names the oldest holder", () => {
-    const picture = live({
-      checkouts: [checkout({ id: 1, leaked: true, session: false }), checkout({ id: 2, age_seconds: 80 })],
-      sessions: [session({ leaked: true }), session({ checkouts: 1 })],
-    });
-    expect(headline(picture)).toMatchObject({
-      sessions: 2,
-      sessionsWithoutConnection: 1,
-      leakedCheckouts: 1,
-      leakedSessions: 1,
-      oldest: { id: 2 },
-    });
-  });
-
-  test("has no oldest holder when nothing is checked out", () => {
-    expect(headline(live()).oldest).toBeNull();
-  });
+test("a holder's age is counted on the reader's clock", () => {
+  const [row] = holders(received(live({ checkouts: [checkout()] }), 10_000));
+  expect([row?.key, row?.began]).toEqual(["web-1/4711/1", 8_500]);
 });
 
 describe("sessions", () => {
   test("that own a connection are left to the holders, unless they leaked", () => {
     const sessions = [
-      session({ id: 1, checkouts: 1 }),
-      session({ id: 2 }),
-      session({ id: 3, checkouts: 1, leaked: true }),
+      session({ id: "1", checkouts: 1 }),
+      session({ id: "2" }),
+      session({ id: "3", checkouts: 1, leaked: true }),
     ];
-    expect(sessionsToTell(live({ sessions })).map((row) => row.id)).toEqual([2, 3]);
+    expect(sessionsToTell(received(live({ sessions }))).map((row) => row.id)).toEqual(["2", "3"]);
   });
 
   test.each([
-    [null, "–"],
     [0, "reads only"],
     [2, "uncommitted changes"],
   ])("with %s writes are in the state %s", (writes, state) => {
@@ -62,59 +27,59 @@ describe("sessions", () => {
   });
 });
 
-describe("poolUse", () => {
+describe("the use of an engine", () => {
+  const use = (...engines: ReturnType<typeof engine>[]) => engineUses(live({ engines }))[0];
+
+  test("is that of its pools in all workers", () => {
+    const both = use(engine({ oldest_age_seconds: null }), engine({ pid: 2, used: 9, waiting: 1, oldest_age_seconds: 7 }));
+    expect(both).toMatchObject({ used: 12, max: 30, idle: 4, waiting: 1, oldest: 7, workers: 2 });
+  });
+
+  test("is alarming when one worker's pool is full, however empty the others are", () => {
+    expect(use(engine({ used: 0 }), engine({ pid: 2, used: 15 }))?.alarm).toBe("full");
+  });
+
   test("shares the bar between used and idle", () => {
-    expect(poolUse(engine({ used: 3, idle: 6, max: 15 }))).toMatchObject({
-      text: "3 of 15",
-      usedShare: 20,
-      idleShare: 40,
-    });
+    expect(use(engine({ used: 3, idle: 6, max: 15 }))).toMatchObject({ usedShare: 20, idleShare: 40 });
   });
 
   test("never draws more than the whole bar", () => {
-    expect(poolUse(engine({ used: 20, idle: 5, max: 15 }))).toMatchObject({ usedShare: 100, idleShare: 0 });
+    expect(use(engine({ used: 20, idle: 5, max: 15 }))).toMatchObject({ usedShare: 100, idleShare: 0 });
   });
 
-  test("leaves out what a pool does not tell", () => {
-    const use = poolUse(engine({ used: 2, idle: null, waiting: null, size: null, max: null }));
-    expect(use).toMatchObject({ text: "2", rest: "", usedShare: 100, alarm: "none" });
+  test("has no limit when one of its pools has none", () => {
+    expect(use(engine(), engine({ pid: 2, max: null }))?.max).toBeNull();
   });
 
-  test("an unused pool without limit has an empty bar", () => {
-    expect(poolUse(engine({ used: 0, idle: null, size: null, max: null })).usedShare).toBe(0);
-  });
-
-  test.each([
-    [11, 0, "none"],
-    [12, 0, "near"],
-    [15, 0, "full"],
-    [3, 1, "full"],
-  ])("%i used and %i waiting of 15 is %s", (used, waiting, alarm) => {
-    expect(poolUse(engine({ used, waiting })).alarm).toBe(alarm);
-  });
-});
-
-describe("workers", () => {
-  const worker = { host: "web-1", pid: 2, started_at: null, seen_at: "2026-05-04T09:59:59Z", version: null };
-
-  test("are in the order of host and pid", () => {
-    const rows = workers(live({ workers: [worker, { ...worker, pid: 1 }, { ...worker, host: "app-9" }] }));
-    expect(rows.map(({ host, pid }) => [host, pid])).toEqual([
-      ["app-9", 2],
-      ["web-1", 1],
-      ["web-1", 2],
-    ]);
+  test("of an unused pool without limit is an empty bar", () => {
+    expect(use(engine({ used: 0, idle: 0, size: null, max: null }))?.usedShare).toBe(0);
   });
 
   test.each([
-    ["2026-05-04T09:59:59Z", false],
-    ["2026-05-04T09:59:00Z", true],
-    [null, true],
-  ])("last heard at %s is silent: %s", (seen_at, silent) => {
-    expect(workers(live({ workers: [{ ...worker, seen_at }] }))[0]?.silent).toBe(silent);
+    [11, 0, 15, "none"],
+    [12, 0, 15, "near"],
+    [15, 0, 15, "full"],
+    [3, 1, 15, "full"],
+    [1, 0, 1, "none"],
+  ])("%i used and %i waiting of %i is %s", (used, waiting, max, alarm) => {
+    expect(use(engine({ used, waiting, max }))?.alarm).toBe(alarm);
+  });
+
+  test("is told in words", () => {
+    expect(usageInWords(engineUses(live({ engines: [engine()] })))).toBe(
+      "Connections in use over time; now: default 3 of 15, oldest 1 s.",
+    );
   });
 });
 
-test("the chart is told in words", () => {
-  expect(usageInWords([engine()])).toBe("Connections used over time; now: default 3 of 15, oldest 1 s.");
+describe("what the page shows", () => {
+  const worker = { host: "web-1", pid: 1, started_at: "", seen_at: "", version: null };
+
+  test.each([
+    [[], 0, "No worker has reported yet."],
+    [[worker], 0, "Told by 1 worker on 1 host."],
+    [[worker, { ...worker, pid: 2 }], 3, "Told by 2 workers on 1 host. 3 of the youngest check-outs and sessions are left out."],
+  ])("is said of %j", (workers, checkouts, words) => {
+    expect(coverage(live({ workers, omitted: { checkouts, sessions: 0 } }))).toBe(words);
+  });
 });

@@ -1,11 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
-import { ApiError } from "../src/api";
-import { afterAnswer, afterFailure, delayAfter, nothingHeard, poll, type Polled } from "../src/polling";
+import { ApiError, Missing } from "../src/api";
+import { afterAnswer, afterFailure, delayAfter, nothingHeard, poll, type Polled, type Query } from "../src/polling";
 
 describe("states", () => {
   test("an answer ends all trouble", () => {
-    expect(afterAnswer("data", 5)).toEqual({ phase: "live", data: "data", heardAt: 5, problem: null, failures: 0 });
+    expect(afterAnswer("data", 5)).toEqual({
+      phase: "live",
+      data: "data",
+      heardAt: 5,
+      problem: null,
+      failures: 0,
+      waitSeconds: 0,
+    });
   });
 
   test("a failure keeps what was heard, and when", () => {
@@ -15,6 +22,7 @@ describe("states", () => {
       heardAt: 5,
       problem: "HTTP 503",
       failures: 1,
+      waitSeconds: 0,
     });
   });
 
@@ -23,6 +31,19 @@ describe("states", () => {
       phase: "locked",
       data: null,
     });
+  });
+
+  test("what is not there, or no longer, is no trouble with the server", () => {
+    expect(afterFailure(afterAnswer("data", 5), new Missing("gone"))).toMatchObject({ phase: "missing", data: "data" });
+  });
+
+  test("a server that asks for a rest gets it", () => {
+    const state = afterFailure(nothingHeard, new ApiError("HTTP 429", 429, 61));
+    expect([state.phase, delayAfter(state)]).toEqual(["locked", 61_000]);
+  });
+
+  test("a page may ask at its own pace", () => {
+    expect(delayAfter(nothingHeard, 10_000)).toBe(10_000);
   });
 
   test("each failure doubles the delay, up to half a minute", () => {
@@ -34,7 +55,8 @@ describe("states", () => {
 describe("poll", () => {
   let hidden = false;
   const states: Polled<number>[] = [];
-  const tell = (state: Polled<number>) => states.push(state);
+  const start = (query: Query<number>, known: Polled<number> = nothingHeard) =>
+    poll({ query, interval: 2_000, tell: (state) => states.push(state), known });
   const count = (_signal: AbortSignal, before: number | null) => Promise.resolve((before ?? 0) + 1);
   const untilAborted = (signal: AbortSignal) =>
     new Promise<number>((_resolve, reject) => {
@@ -60,20 +82,27 @@ describe("poll", () => {
   });
 
   test("asks at once and then at intervals, handing on what it had", async () => {
-    const { stop } = poll(count, tell);
+    const { stop } = start(count);
     await vi.advanceTimersByTimeAsync(4_100);
     stop();
     expect(states.map((state) => state.data)).toEqual([1, 2, 3]);
   });
 
+  test("goes on from what is known already", async () => {
+    const { stop } = start(count, afterAnswer(7, 0));
+    await vi.advanceTimersByTimeAsync(0);
+    stop();
+    expect(states.map((state) => state.data)).toEqual([8]);
+  });
+
   test("is silent once stopped", async () => {
-    poll(count, tell).stop();
+    start(count).stop();
     await vi.advanceTimersByTimeAsync(60_000);
     expect(states).toEqual([]);
   });
 
   test("rests while the page is hidden and asks at once when it is seen again", async () => {
-    const { stop } = poll(count, tell);
+    const { stop } = start(count);
     await vi.advanceTimersByTimeAsync(0);
     becomes(true);
     await vi.advanceTimersByTimeAsync(60_000);
@@ -85,7 +114,7 @@ describe("poll", () => {
   });
 
   test("does not take being hidden in the middle of a question for a failure", async () => {
-    const { stop } = poll(untilAborted, tell);
+    const { stop } = start(untilAborted);
     becomes(true);
     await vi.advanceTimersByTimeAsync(60_000);
     stop();
@@ -93,7 +122,7 @@ describe("poll", () => {
   });
 
   test("loses patience with a server that never answers", async () => {
-    const { stop } = poll(() => new Promise<number>(() => undefined), tell);
+    const { stop } = start(() => new Promise<number>(() => undefined));
     await vi.advanceTimersByTimeAsync(10_000);
     stop();
     expect(states).toMatchObject([{ phase: "disconnected", problem: "no answer within 10 s" }]);
@@ -101,7 +130,7 @@ describe("poll", () => {
 
   test("recovers by itself", async () => {
     let broken = true;
-    const { stop } = poll(() => (broken ? Promise.reject(new ApiError("HTTP 503", 503)) : Promise.resolve(1)), tell);
+    const { stop } = start(() => (broken ? Promise.reject(new ApiError("HTTP 503", 503)) : Promise.resolve(1)));
     await vi.advanceTimersByTimeAsync(0);
     broken = false;
     await vi.advanceTimersByTimeAsync(4_000);
@@ -109,9 +138,17 @@ describe("poll", () => {
     expect(states.map((state) => state.phase)).toEqual(["disconnected", "live"]);
   });
 
+  test("does not go on asking for what has gone", async () => {
+    const query = vi.fn(() => Promise.reject(new Missing("gone")));
+    const { stop } = start(query);
+    await vi.advanceTimersByTimeAsync(60_000);
+    stop();
+    expect(query).toHaveBeenCalledTimes(1);
+  });
+
   test("asks only once when asked to hurry", async () => {
     const query = vi.fn(count);
-    const { askNow, stop } = poll(query, tell);
+    const { askNow, stop } = start(query);
     await vi.advanceTimersByTimeAsync(0);
     askNow();
     await vi.advanceTimersByTimeAsync(2_000);

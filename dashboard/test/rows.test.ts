@@ -14,15 +14,21 @@ describe("opened rows", () => {
 
   test("stay for their reader when their subject has gone", () => {
     const opened = toggled(new Map(), row("a"));
-    expect(shownRows([row("b")], opened)).toEqual([
+    expect(shownRows([row("b")], [row("b")], opened)).toEqual([
       { row: row("b"), open: false, gone: false },
       { row: row("a"), open: true, gone: true },
     ]);
   });
 
+  test("are not gone when there is only no room for them", () => {
+    const opened = toggled(new Map(), row("b"));
+    expect(shownRows([row("a")], [row("a"), row("b")], opened)).toEqual([{ row: row("a"), open: false, gone: false }]);
+  });
+
   test("show what is so now, not what was so when they were opened", () => {
     const opened = toggled(new Map(), { key: "a", age: 1 });
-    expect(shownRows([{ key: "a", age: 2 }], opened)).toEqual([{ row: { key: "a", age: 2 }, open: true, gone: false }]);
+    const now = [{ key: "a", age: 2 }];
+    expect(shownRows(now, now, opened)).toEqual([{ row: { key: "a", age: 2 }, open: true, gone: false }]);
   });
 });
 

@@ -17,7 +17,6 @@ from ..settings import ConfigError
 from .looking import Source
 from .looking import source_of
 from .looking import understanding
-from .looking import warn_of
 from .looking import where
 from .output import as_json_option
 from .output import echo_json
@@ -79,9 +78,7 @@ def _known(output: str) -> list[Entry]:
 
 def _of_source(source: Source) -> set[Entry]:
     with understanding(source):
-        found = {entry_of(each) for each in source.findings()}
-    warn_of(source)
-    return found
+        return {entry_of(each) for each in source.findings()}
 
 
 def _of_log(lines: Iterable[str]) -> set[Entry]:

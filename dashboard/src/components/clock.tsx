@@ -3,22 +3,22 @@
 import { type ComponentChildren, createContext } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
 
-import { duration, utc } from "../view/format";
+import { duration, roughDuration, UNKNOWN, utc } from "../view/format";
 
-/** Seconds since the server was heard. */
-const SinceHeard = createContext(0);
+/** The reader's clock, in milliseconds since the epoch. */
+const Now = createContext<number | null>(null);
 
 interface ClockProps {
-  heardAt: number;
   /** A stopped clock keeps its time: ages nobody confirms must not grow. */
   running: boolean;
   children: ComponentChildren;
 }
 
-export function Clock({ heardAt, running, children }: ClockProps) {
+export function Clock({ running, children }: ClockProps) {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
     if (!running) return undefined;
+    setNow(Date.now());
     const timer = setInterval(() => {
       setNow(Date.now());
     }, 1000);
@@ -26,24 +26,38 @@ export function Clock({ heardAt, running, children }: ClockProps) {
       clearInterval(timer);
     };
   }, [running]);
-  return <SinceHeard.Provider value={Math.max(0, (now - heardAt) / 1000)}>{children}</SinceHeard.Provider>;
+  return <Now.Provider value={now}>{children}</Now.Provider>;
 }
 
 export function StoppedClock({ children }: { children: ComponentChildren }) {
-  return <SinceHeard.Provider value={0}>{children}</SinceHeard.Provider>;
+  const [stoppedAt] = useState(Date.now);
+  return <Now.Provider value={stoppedAt}>{children}</Now.Provider>;
 }
 
-/** @param seconds the age when the server was heard */
-export function Age({ seconds }: { seconds: number | null }) {
-  const sinceHeard = useContext(SinceHeard);
-  return <span class="age">{duration(seconds === null ? null : seconds + sinceHeard)}</span>;
-}
-
-export function Ago({ time, seconds }: { time: string | null; seconds: number | null }) {
-  if (time === null || seconds === null) return <>unknown</>;
+/** @param since the reader's clock when it began, in milliseconds since the epoch */
+export function Age({ since }: { since: number | null }) {
+  const now = useContext(Now) ?? Date.now();
+  if (since === null) return <span class="age">{UNKNOWN}</span>;
   return (
-    <time dateTime={time} title={utc(time)}>
-      <Age seconds={seconds} /> ago
+    <span class="age" title={`since ${utc(new Date(since).toISOString())}`}>
+      {duration((now - since) / 1000)}
+    </span>
+  );
+}
+
+interface AgoProps {
+  /** As the server told it. */
+  time: string | null;
+  since: number | null;
+}
+
+/** When it was in full is read out, and shown to those who point at it. */
+export function Ago({ time, since }: AgoProps) {
+  const now = useContext(Now) ?? Date.now();
+  if (time === null || since === null) return <>unknown</>;
+  return (
+    <time class="age" dateTime={time} title={utc(time)}>
+      {roughDuration((now - since) / 1000)} ago<span class="hidden">, {utc(time)}</span>
     </time>
   );
 }

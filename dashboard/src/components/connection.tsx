@@ -1,34 +1,41 @@
 /** How the page stands with the server, and what is shown in place of data it does not have. */
 
-import { delayAfter, INTERVAL_MS, type Phase, type Polled } from "../polling";
+import { delayAfter, type Phase, type Polled } from "../polling";
 import { duration } from "../view/format";
 import { Age, Clock } from "./clock";
 
-const sentences: Record<Phase, string> = {
+const sentences: Record<Exclude<Phase, "live">, string> = {
   loading: "Connecting",
-  live: `Live, every ${INTERVAL_MS / 1000} s`,
   disconnected: "Disconnected",
+  missing: "Not there",
   locked: "Locked out",
 };
 
-export function Connection({ state, askNow }: { state: Polled<unknown>; askNow: () => void }) {
+interface ConnectionProps {
+  state: Polled<unknown>;
+  interval: number;
+  askNow: () => void;
+}
+
+export function Connection({ state, interval, askNow }: ConnectionProps) {
+  const { phase } = state;
   return (
-    <div class={`connection ${state.phase}`}>
+    <div class={`connection ${phase}`}>
       <p role="status">
-        <span class="dot" aria-hidden="true" /> {sentences[state.phase]}
+        <span class="dot" aria-hidden="true" /> {phase === "live" ? `Live, every ${interval / 1000} s` : sentences[phase]}
       </p>
-      {state.phase === "disconnected" ? <Trouble state={state} askNow={askNow} /> : null}
+      {phase === "disconnected" ? <Trouble state={state} interval={interval} askNow={askNow} /> : null}
     </div>
   );
 }
 
 /** Outside of the status, whose reader should hear of the change once and not of each second. */
-function Trouble({ state, askNow }: { state: Polled<unknown>; askNow: () => void }) {
+function Trouble({ state, interval, askNow }: ConnectionProps) {
   return (
     <>
       <p>
         {state.heardAt === null ? "never heard" : <LastHeard at={state.heardAt} />}: {state.problem}. Next try within{" "}
-        {duration(delayAfter(state) / 1000)}.
+        {duration(delayAfter(state, interval) / 1000)}.
       </p>
       <button type="button" onClick={askNow}>
         Try now
@@ -39,9 +46,19 @@ function Trouble({ state, askNow }: { state: Polled<unknown>; askNow: () => void
 
 function LastHeard({ at }: { at: number }) {
   return (
-    <Clock heardAt={at} running>
-      last heard <Age seconds={0} /> ago
+    <Clock running>
+      last heard <Age since={at} /> ago
     </Clock>
+  );
+}
+
+/** Said where the answer tells of one process only. */
+export function StoreProblem({ problem }: { problem: string | null }) {
+  if (problem === null) return null;
+  return (
+    <p class="store-problem" role="status">
+      <b>The store cannot be read</b>, so this is the process that answered, and no other: {problem}
+    </p>
   );
 }
 
@@ -66,25 +83,48 @@ export function NoAnswerYet() {
       <h2>No answer yet</h2>
       <p>
         The watcher has not answered since this page was opened. If every worker waits for a connection, none is left to
-        answer: the standalone server, <code>flask-sessionwatch serve</code>, shows this page from the store alone.
+        answer.
       </p>
     </section>
   );
 }
 
-export function LockedOut() {
+export function NotFound() {
+  return (
+    <section class="notice">
+      <h2>Not there</h2>
+      <p>
+        Nothing is kept under this address. A finding is forgotten when its workers are gone and the store has no room,
+        and all are when the store is deleted.
+      </p>
+      <p>
+        <a class="button" href="#findings">
+          All findings
+        </a>
+      </p>
+    </section>
+  );
+}
+
+export function LockedOut({ waitSeconds }: { waitSeconds: number }) {
   return (
     <section class="notice">
       <h2>Locked out</h2>
-      <p>The watcher does not answer strangers. Your login has ended, or there was none.</p>
+      {waitSeconds > 0 ? (
+        <p>
+          Too many wrong tokens came from your address, so the watcher does not answer it for {duration(waitSeconds)}.
+        </p>
+      ) : (
+        <p>The watcher does not answer strangers. Your login has ended, or there was none.</p>
+      )}
       <p>
-        <a class="button" href="login">
+        <a class="button" href={`login${location.hash}`}>
           Log in
         </a>
       </p>
       <p class="quiet">
-        The password is the application's SESSIONWATCH_TOKEN. Without a token, the watcher answers only in debug mode
-        and to this machine itself.
+        The token is the application's SESSIONWATCH_TOKEN. Without one, the watcher answers only in debug mode and to
+        this machine itself.
       </p>
     </section>
   );

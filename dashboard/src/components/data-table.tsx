@@ -1,54 +1,87 @@
-/** A table whose rows open; below a certain width each row becomes a card (tables.css). */
+/** A table that can be sorted and whose rows may open; below a certain width each row becomes a card (tables.css). */
 
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
 
+import { useFilters } from "../router";
 import type { Row } from "../view/live";
+import { number } from "../view/numbers";
 import { type Opened, type Shown, shownRows, toggled } from "../view/opened";
+import { ariaSort, nextOrder, type Order, parseOrder, sorted, type SortKey } from "../view/sorting";
 import { StoppedClock } from "./clock";
+import { Chevron } from "./icons";
 import { Badge } from "./labels";
 
 /** More rows at once are read by nobody, and slow every refresh. */
 const ROWS_AT_FIRST = 50;
+const ROWS_MORE = 100;
 
 export interface Column<Fact> {
   title: string;
   cell: (row: Row<Fact>) => ComponentChildren;
   /** "head" names the row; "number" is aligned on its digits; "wide" may take what room is left. */
   kind?: "head" | "number" | "wide";
+  /** What rows are sorted by; a column without it does not sort. */
+  sort?: SortKey<Fact>;
+}
+
+export interface Detail<Fact> {
+  /** What opening the row shows, for the button's name. */
+  name: (row: Row<Fact>) => string;
+  render: (row: Row<Fact>) => ComponentChildren;
+  /** What has become of a row's subject that is no longer there. */
+  gone: string;
 }
 
 interface DataTableProps<Fact> {
   caption: string;
   columns: readonly Column<Fact>[];
   rows: readonly Row<Fact>[];
-  /** What opening the row shows, for the button's name. */
-  nameDetail: (row: Row<Fact>) => string;
-  detail: (row: Row<Fact>) => ComponentChildren;
-  /** What has become of a row's subject that is no longer there. */
-  gone: string;
+  detail?: Detail<Fact>;
+  /** The filter in the address that holds the order, where there may be several tables. */
+  orderIn?: string;
+  /** How many rows there are before somebody asks for more. */
+  rowsAtFirst?: number;
   /** Said in place of a table without rows. */
-  empty: string;
+  empty: ComponentChildren;
 }
 
-export function DataTable<Fact>({ caption, columns, rows, nameDetail, detail, gone, empty }: DataTableProps<Fact>) {
+export function DataTable<Fact>({
+  caption,
+  columns,
+  rows,
+  detail,
+  orderIn = "sort",
+  rowsAtFirst = ROWS_AT_FIRST,
+  empty,
+}: DataTableProps<Fact>) {
+  const [filters, change] = useFilters();
   const [opened, setOpened] = useState<Opened<Fact>>(new Map());
-  const [all, setAll] = useState(false);
-  const shown = shownRows(all ? rows : rows.slice(0, ROWS_AT_FIRST), opened);
-  if (shown.length === 0) return <p class="empty">{empty}</p>;
+  const [limit, setLimit] = useState(rowsAtFirst);
+  const order = parseOrder(filters[orderIn]);
+  const inOrder = sorted(rows, columns, order);
+  const shown = shownRows(inOrder.slice(0, limit), rows, opened);
+  if (shown.length === 0) return <div class="empty">{empty}</div>;
   return (
     <div class="table-box">
       <table>
         <caption>{caption}</caption>
         <thead>
           <tr>
-            <th scope="col">
-              <span class="hidden">Open</span>
-            </th>
-            {columns.map(({ title, kind }) => (
-              <th key={title} scope="col" class={kind}>
-                {title}
+            {detail === undefined ? null : (
+              <th scope="col" class="opener">
+                <span class="hidden">Open</span>
               </th>
+            )}
+            {columns.map((column) => (
+              <Head
+                key={column.title}
+                column={column}
+                order={order}
+                sortBy={(next) => {
+                  change({ [orderIn]: next });
+                }}
+              />
             ))}
           </tr>
         </thead>
@@ -57,76 +90,97 @@ export function DataTable<Fact>({ caption, columns, rows, nameDetail, detail, go
             key={each.row.key}
             shown={each}
             columns={columns}
-            name={nameDetail(each.row)}
             detail={detail}
-            gone={gone}
             toggle={() => {
               setOpened(toggled(opened, each.row));
             }}
           />
         ))}
       </table>
-      {!all && rows.length > ROWS_AT_FIRST ? (
+      {rows.length > limit ? (
         <button
           type="button"
           class="more"
           onClick={() => {
-            setAll(true);
+            setLimit(limit + ROWS_MORE);
           }}
         >
-          Show all {rows.length}
+          Show {Math.min(limit + ROWS_MORE, rows.length)} of {number(rows.length)}
         </button>
       ) : null}
     </div>
   );
 }
 
+interface HeadProps<Fact> {
+  column: Column<Fact>;
+  order: Order | null;
+  sortBy: (order: string) => void;
+}
+
+function Head<Fact>({ column: { title, kind, sort }, order, sortBy }: HeadProps<Fact>) {
+  if (sort === undefined)
+    return (
+      <th scope="col" class={kind}>
+        {title}
+      </th>
+    );
+  const direction = ariaSort(title, order);
+  return (
+    <th scope="col" class={`${kind ?? ""} sortable`} aria-sort={direction}>
+      <button
+        type="button"
+        onClick={() => {
+          sortBy(nextOrder(title, order));
+        }}
+      >
+        {kind === "number" ? <span class="arrow" aria-hidden="true" /> : null}
+        {title}
+        {kind === "number" ? null : <span class="arrow" aria-hidden="true" />}
+      </button>
+    </th>
+  );
+}
+
 interface RowGroupProps<Fact> {
   shown: Shown<Fact>;
   columns: readonly Column<Fact>[];
-  name: string;
-  detail: (row: Row<Fact>) => ComponentChildren;
-  gone: string;
+  detail: Detail<Fact> | undefined;
   toggle: () => void;
 }
 
-function RowGroup<Fact>({
-  shown: { row, open, gone: isGone },
-  columns,
-  name,
-  detail,
-  gone,
-  toggle,
-}: RowGroupProps<Fact>) {
+function RowGroup<Fact>({ shown: { row, open, gone }, columns, detail, toggle }: RowGroupProps<Fact>) {
   const detailId = useId();
   const rows = (
-    <tbody class={isGone ? "gone" : undefined}>
+    <tbody class={gone ? "gone" : undefined}>
       <tr class={open ? "open" : undefined}>
-        <td class="opener">
-          <button
-            type="button"
-            aria-expanded={open}
-            aria-controls={open ? detailId : undefined}
-            aria-label={name}
-            onClick={toggle}
-          >
-            <Chevron />
-          </button>
-        </td>
+        {detail === undefined ? null : (
+          <td class="opener">
+            <button
+              type="button"
+              aria-expanded={open}
+              aria-controls={open ? detailId : undefined}
+              aria-label={detail.name(row)}
+              onClick={toggle}
+            >
+              <Chevron />
+            </button>
+          </td>
+        )}
         {columns.map((column) => (
-          <Cell key={column.title} column={column} row={row} badge={isGone ? gone : null} />
+          <Cell key={column.title} column={column} row={row} badge={gone ? (detail?.gone ?? null) : null} />
         ))}
       </tr>
-      {open ? (
+      {open && detail !== undefined ? (
         <tr class="detail">
           <td id={detailId} colSpan={columns.length + 1}>
-            {detail(row)}
+            {detail.render(row)}
           </td>
         </tr>
       ) : null}
     </tbody>
   );
-  return isGone ? <StoppedClock>{rows}</StoppedClock> : rows;
+  return gone ? <StoppedClock>{rows}</StoppedClock> : rows;
 }
 
 interface CellProps<Fact> {
@@ -147,20 +201,5 @@ function Cell<Fact>({ column: { title, cell, kind }, row, badge }: CellProps<Fac
     <td class={kind} data-title={title}>
       {cell(row)}
     </td>
-  );
-}
-
-function Chevron() {
-  return (
-    <svg class="chevron" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
-      <path
-        d="M6 3.5 10.5 8 6 12.5"
-        fill="none"
-        stroke="currentColor"
-        stroke-width="1.75"
-        stroke-linecap="round"
-        stroke-linejoin="round"
-      />
-    </svg>
   );
 }

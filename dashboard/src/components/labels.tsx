@@ -2,8 +2,9 @@
 
 import { type ComponentChildren, Fragment } from "preact";
 
-import type { Level, ScopeName, Site, WorkerName } from "../api";
-import { breakable, fullSite, shortPath, UNKNOWN } from "../view/format";
+import { addressOf } from "../router";
+import type { Level, Site, WorkerName } from "../shapes";
+import { breakable, fullSite, shortPath } from "../view/format";
 import { scopeKind } from "../view/live";
 
 export type Tone = "error" | "warning" | "info" | "ok" | "plain";
@@ -17,7 +18,7 @@ export function LevelBadge({ level }: { level: Level }) {
 }
 
 /** A name that is broken between its words rather than within one. */
-function Name({ text }: { text: string }) {
+export function Name({ text }: { text: string }) {
   return (
     <>
       {breakable(text).map((part, index) => (
@@ -43,28 +44,37 @@ export function SiteText({ site }: { site: Site | null }) {
   );
 }
 
-export function ScopeText({ scoped }: { scoped: ScopeName }) {
-  const kind = scopeKind(scoped);
+export function ScopeText({ scope, kind }: { scope: string | null; kind: string | null }) {
+  const kindName = scopeKind(kind);
   return (
     <span class="scope">
-      {scoped.scope === null ? <span class="quiet">no scope</span> : <Name text={scoped.scope} />}
-      {kind === null ? null : <small> {kind}</small>}
+      {scope === null ? <span class="quiet">no scope</span> : <Name text={scope} />}
+      {kindName === null ? null : <small> {kindName}</small>}
     </span>
   );
 }
 
 export function WorkerText({ worker }: { worker: WorkerName }) {
   return (
-    <>
+    <span class="worker">
       {worker.pid} <small class="host">on {worker.host}</small>
-    </>
+    </span>
   );
 }
 
-export function ThreadText({ thread }: { thread: string | null }) {
+export function ThreadText({ thread }: { thread: string }) {
   return (
     <span class="thread">
-      <Name text={thread ?? UNKNOWN} />
+      <Name text={thread} />
     </span>
+  );
+}
+
+/** A rule's name, which leads to its manual page. */
+export function RuleLink({ code, rule }: { code: string; rule: string }) {
+  return (
+    <a href={addressOf(["rules", code])}>
+      {code} {rule}
+    </a>
   );
 }

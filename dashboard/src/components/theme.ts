@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 
-const SERIES_COLOURS = 6;
+const SERIES_COLOURS = 7;
 
 /** A canvas does not follow the style sheet by itself. */
 export function seriesColour(css: CSSStyleDeclaration, index: number): string {

@@ -1,33 +1,40 @@
-import type { Checkout } from "../api";
+import { fetchCheckout } from "../api";
 import { Age } from "../components/clock";
 import { type Column, DataTable } from "../components/data-table";
+import { Facts } from "../components/facts";
+import { HeldDetail } from "../components/held-detail";
 import { Badge, ScopeText, SiteText, ThreadText, WorkerText } from "../components/labels";
 import { Panel } from "../components/panel";
-import { Stack } from "../components/stack";
+import type { Checkout } from "../shapes";
 import { duration, shortSite, UNKNOWN } from "../view/format";
-import type { Row } from "../view/live";
+import type { HeldRow } from "../view/live";
 
-const columns: Column<Checkout>[] = [
-  { title: "Age", kind: "number", cell: (row) => <Age seconds={row.age_seconds} /> },
-  { title: "Engine", cell: (row) => row.engine },
-  { title: "Scope", kind: "head", cell: (row) => <ScopeCell row={row} /> },
-  { title: "Checked out at", kind: "wide", cell: (row) => <SiteText site={row.site} /> },
-  { title: "Thread", cell: (row) => <ThreadText thread={row.thread} /> },
-  { title: "Worker", cell: (row) => <WorkerText worker={row} /> },
-  { title: "Statements", kind: "number", cell: (row) => row.statements ?? UNKNOWN },
-  { title: "Idle", kind: "number", cell: (row) => duration(row.idle_seconds) },
+type HolderRow = HeldRow<Checkout>;
+
+const columns: Column<HolderRow>[] = [
+  { title: "Age", kind: "number", cell: (row) => <Age since={row.began} />, sort: (row) => row.age_seconds },
+  { title: "Engine", cell: (row) => row.engine, sort: (row) => row.engine },
+  { title: "Scope", kind: "head", cell: (row) => <ScopeCell row={row} />, sort: (row) => row.scope },
+  { title: "Checked out at", kind: "wide", cell: (row) => <SiteText site={row.site} />, sort: siteKey },
+  { title: "Doing now", cell: (row) => <Doing row={row} />, sort: (row) => row.doing },
+  { title: "Thread", cell: (row) => <ThreadText thread={row.thread} />, sort: (row) => row.thread },
+  { title: "Worker", cell: (row) => <WorkerText worker={row} />, sort: (row) => `${row.host} ${row.pid}` },
+  { title: "Server pid", kind: "number", cell: (row) => row.server_id ?? UNKNOWN, sort: (row) => row.server_id },
 ];
 
-export function Holders({ rows }: { rows: Row<Checkout>[] }) {
+function siteKey({ site }: Checkout): string | null {
+  return site === null ? null : `${site.filename}:${String(site.lineno).padStart(6, "0")}`;
+}
+
+export function Holders({ rows, omitted }: { rows: HolderRow[]; omitted: number }) {
   return (
-    <Panel title="Holders" count={rows.length}>
+    <Panel title="Holders" count={rows.length + omitted}>
       <DataTable
         caption="Every connection that is checked out now, the oldest first."
         columns={columns}
         rows={rows}
-        nameDetail={nameDetail}
-        detail={(row) => <Stacks row={row} />}
-        gone="returned"
+        rowsAtFirst={10}
+        detail={{ name: nameDetail, render: (row) => <Detail row={row} />, gone: "returned" }}
         empty="No connection is checked out."
       />
     </Panel>
@@ -37,22 +44,29 @@ export function Holders({ rows }: { rows: Row<Checkout>[] }) {
 function ScopeCell({ row }: { row: Checkout }) {
   return (
     <>
-      <ScopeText scoped={row} /> {row.leaked ? <Badge tone="error">leaked</Badge> : null}
+      <ScopeText scope={row.scope} kind={row.scope_kind} /> {row.leaked ? <Badge tone="error">leaked</Badge> : null}
     </>
   );
+}
+
+function Doing({ row }: { row: Checkout }) {
+  return <span class="doing">{row.doing ?? <span class="quiet">{UNKNOWN}</span>}</span>;
 }
 
 const nameDetail = (row: Checkout): string =>
   `Stacks of the checkout by ${row.scope ?? "no scope"}${row.site === null ? "" : `, ${shortSite(row.site)}`}`;
 
-function Stacks({ row }: { row: Checkout }) {
+function Detail({ row }: { row: Checkout }) {
   return (
     <>
-      <p class="quiet">{row.session ? "Owned by a Session." : "Checked out without a Session."}</p>
-      <div class="stacks">
-        <Stack title="Checked out at" frames={row.stack} />
-        <Stack title={row.doing ? `Now ${row.doing} at` : "Now at"} frames={row.now} />
-      </div>
+      <Facts
+        facts={[
+          ["owned by", row.session ? "a Session" : "nobody: it was checked out without a Session"],
+          ["statements", row.statements],
+          ["idle", duration(row.idle_seconds)],
+        ]}
+      />
+      <HeldDetail id={row.id} fetchOne={fetchCheckout} title="Checked out at" />
     </>
   );
 }

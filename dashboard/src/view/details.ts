@@ -1,6 +1,6 @@
 /** A finding's details in words: rules name them for programs, and put the lines of the log among them. */
 
-import type { Finding, Site } from "../api";
+import type { OneFinding, Site } from "../shapes";
 import { exactDuration } from "./format";
 
 export interface Detail {
@@ -21,7 +21,7 @@ const SECONDS = "_seconds";
 const names: Readonly<Record<string, string>> = { status: "answered", holders: "held by" };
 
 /** What is unknown or empty is left out; the lines come last, without those that repeat another detail. */
-export function details({ details: given, resolved }: Pick<Finding, "details" | "resolved">): Detail[] {
+export function details({ details: given, resolved }: Pick<OneFinding, "details" | "resolved">): Detail[] {
   const { now, doing, lines, ...rest } = given;
   return [
     ...Object.entries(rest).map(([key, fact]) => ({ name: nameOf(key, fact), value: valueOf(key, fact) })),

@@ -1,40 +1,68 @@
-import type { Finding, Level } from "../api";
-import { secondsBetween } from "./format";
+import type { Received } from "../api";
+import type { Filters } from "../router";
+import type { Answer, Finding, Findings, Level } from "../shapes";
+import { counted, sinceOf } from "./format";
 import type { Row } from "./live";
+import { parseOrder } from "./sorting";
 
 export const LEVELS: readonly Level[] = ["error", "warning", "info"];
 
 export interface FindingRow extends Row<Finding> {
-  firstSeenSecondsAgo: number | null;
-  lastSeenSecondsAgo: number | null;
+  /** On the reader's clock, since the server's may be another. */
+  firstSeen: number;
+  lastSeen: number;
 }
 
-/** The newest first; ages are counted on the server's clock, since the reader's may be wrong. */
-export function findingRows(findings: Finding[], serverNow: string): FindingRow[] {
-  return findings
-    .map((finding) => ({
-      ...finding,
-      key: finding.fingerprint,
-      firstSeenSecondsAgo: secondsBetween(serverNow, finding.first_seen),
-      lastSeenSecondsAgo: secondsBetween(serverNow, finding.last_seen),
-    }))
-    .sort((one, other) => Date.parse(other.first_seen) - Date.parse(one.first_seen));
+export const findingRows = (answer: Received<Answer> & Pick<Findings, "findings">): FindingRow[] =>
+  answer.findings.map((finding) => ({
+    ...finding,
+    key: finding.fingerprint,
+    firstSeen: sinceOf(answer, finding.first_seen),
+    lastSeen: sinceOf(answer, finding.last_seen),
+  }));
+
+export function recentInWords(recent: readonly number[]): string {
+  const all = recent.reduce((sum, count) => sum + count, 0);
+  return all === 0 ? "not seen in the last hour" : `seen ${counted(all, "time")} in the last hour`;
 }
 
-export interface FindingCounts {
-  byLevel: Record<Level, number>;
-  open: number;
-  resolved: number;
+/** The server's words for the columns that sort. */
+const sortNames: Readonly<Record<string, string>> = {
+  Level: "level",
+  Finding: "code",
+  Scope: "scope",
+  Count: "count",
+  "Last seen": "last_seen",
+};
+
+export const FILTERS = ["q", "state", "level", "rule", "engine", "scope", "worker"] as const;
+const PASSED_ON = ["q", "level", "rule", "engine", "scope", "worker"] as const;
+
+export const FIRST_LIMIT = 50;
+export const MOST_SHOWN = 500;
+
+/** What the address asks for, in the words of the API. */
+export function findingsQuery(filters: Filters): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const name of PASSED_ON) if (filters[name] !== undefined) query.set(name, filters[name]);
+  if (filters.state === "open" || filters.state === "resolved")
+    query.set("resolved", String(filters.state === "resolved"));
+  query.set("known", String(filters.state === "baseline"));
+  query.set("sort", sortOf(filters.sort));
+  query.set("limit", String(limitOf(filters)));
+  return query;
 }
 
-export function findingCounts(findings: Finding[]): FindingCounts {
-  const open = findings.filter((finding) => !finding.resolved);
-  const count = (level: Level): number => open.filter((finding) => finding.level === level).length;
-  return {
-    byLevel: { error: count("error"), warning: count("warning"), info: count("info") },
-    open: open.length,
-    resolved: findings.length - open.length,
-  };
+export function limitOf({ limit }: Filters): number {
+  const wanted = Number(limit);
+  return Number.isInteger(wanted) && wanted > 0 ? Math.min(wanted, MOST_SHOWN) : FIRST_LIMIT;
 }
 
-export const explainCommand = (finding: Finding): string => `flask sessionwatch explain ${finding.code}`;
+function sortOf(text: string | undefined): string {
+  const order = parseOrder(text);
+  const name = sortNames[order?.title ?? ""];
+  if (order === null || name === undefined) return "-last_seen";
+  return order.descending ? `-${name}` : name;
+}
+
+export const explainCommand = ({ code }: Pick<Finding, "code">): string => `flask sessionwatch explain ${code}`;

@@ -1,134 +1,126 @@
 /** What the page says about the live picture, worked out from the answer and nothing else. */
 
-import type { Checkout, Engine, Live, ScopeName, Session, Worker, WorkerName } from "../api";
-import { duration, secondsBetween, UNKNOWN } from "./format";
-
-/** Longer than a few publishing intervals: what such a worker last said may no longer be so. */
-const SILENT_AFTER_SECONDS = 10;
+import type { Received } from "../api";
+import type { Checkout, Engine, Held, Live, ScopeName, Session } from "../shapes";
+import { duration, sinceOf } from "./format";
 
 export type Row<Fact> = Fact & { key: string };
 
-export interface Headline {
-  sessions: number;
-  sessionsWithoutConnection: number;
-  oldest: Checkout | null;
-  leakedCheckouts: number;
-  leakedSessions: number;
-}
-
-export function headline(live: Live): Headline {
-  return {
-    sessions: live.sessions.length,
-    sessionsWithoutConnection: live.sessions.filter(ownsNoConnection).length,
-    oldest: holders(live)[0] ?? null,
-    leakedCheckouts: live.checkouts.filter((checkout) => checkout.leaked && !checkout.session).length,
-    leakedSessions: live.sessions.filter((session) => session.leaked).length,
-  };
-}
+/** Something that is held, and since when on the reader's clock. */
+export type HeldRow<Fact extends Held> = Row<Fact> & { began: number };
 
 /** Every checkout, the oldest first. */
-export function holders(live: Live): Row<Checkout>[] {
-  return oldestFirst(live.checkouts);
+export function holders(live: Received<Live>): HeldRow<Checkout>[] {
+  return live.checkouts.map((checkout) => heldRow(checkout, live));
 }
 
 /** A healthy session that owns a connection is told by its checkout; these would be seen nowhere else. */
-export function sessionsToTell(live: Live): Row<Session>[] {
-  return oldestFirst(live.sessions.filter((session) => session.leaked || ownsNoConnection(session)));
+export function sessionsToTell(live: Received<Live>): HeldRow<Session>[] {
+  return live.sessions
+    .filter((session) => session.leaked || session.checkouts === 0)
+    .map((session) => heldRow(session, live));
 }
 
-const ownsNoConnection = (session: Session): boolean => session.checkouts === 0;
-
-function oldestFirst<Fact extends Checkout | Session>(facts: Fact[]): Row<Fact>[] {
-  return facts
-    .map((fact) => ({ ...fact, key: `${workerKey(fact)} ${fact.id}` }))
-    .sort((one, other) => (other.age_seconds ?? 0) - (one.age_seconds ?? 0));
-}
-
-/** Ids are unique within a process only. */
-const workerKey = ({ host, pid }: WorkerName): string => `${host} ${pid}`;
+const heldRow = <Fact extends Held>(fact: Fact, live: Received<Live>): HeldRow<Fact> => ({
+  ...fact,
+  key: fact.id,
+  began: sinceOf(live, fact.since),
+});
 
 export function sessionState(session: Session): string {
-  if (session.writes === null) return UNKNOWN;
   return session.writes > 0 ? "uncommitted changes" : "reads only";
 }
 
-const kindNames = {
-  request: "request",
+const kindNames: Readonly<Record<string, string>> = {
   app_context: "app context",
-  command: "command",
   explicit: "explicit scope",
-  test: "test",
-  task: "task",
-} as const;
+};
 
-export function scopeKind({ scope_kind }: ScopeName): string | null {
-  return scope_kind === null ? null : kindNames[scope_kind];
+export function scopeKind(kind: string | null): string | null {
+  return kind === null ? null : (kindNames[kind] ?? kind);
 }
 
-export interface PoolUse extends Engine {
-  /** "5 of 15" */
-  text: string;
-  /** "3 idle, 0 waiting" as far as the pool tells */
-  rest: string;
+export interface EngineUse {
+  name: string;
+  dialect: string | null;
+  pool: string | null;
+  used: number;
+  idle: number;
+  waiting: number;
+  /** Null when the pool has no limit or does not tell. */
+  max: number | null;
+  workers: number;
+  /** The oldest checkout's age when the answer came. */
+  oldest: number | null;
+  alarm: "none" | "near" | "full";
   /** Shares of the bar, in percent; they never exceed 100 together. */
   usedShare: number;
   idleShare: number;
-  alarm: "none" | "near" | "full";
 }
 
 const NEAR_LIMIT = 0.8;
 
-export function poolUse(engine: Engine): PoolUse {
-  const whole = engine.max ?? Math.max(engine.size ?? 0, engine.used + (engine.idle ?? 0));
-  const usedShare = share(engine.used, whole);
+/** The pools of each engine in all workers together; the fullest of them says whether to be alarmed. */
+export function engineUses(live: Pick<Live, "engines">): EngineUse[] {
+  const byName = new Map<string, Engine[]>();
+  for (const engine of live.engines) byName.set(engine.name, [...(byName.get(engine.name) ?? []), engine]);
+  return [...byName].sort(([one], [other]) => one.localeCompare(other)).map(([, pools]) => together(pools));
+}
+
+function together(pools: Engine[]): EngineUse {
+  const [first] = pools as [Engine, ...Engine[]];
+  const max = pools.some((pool) => pool.max === null) ? null : sum(pools, (pool) => pool.max);
+  const used = sum(pools, (pool) => pool.used);
+  const idle = sum(pools, (pool) => pool.idle);
+  const whole = max ?? Math.max(
+    sum(pools, (pool) => pool.size),
+    used + idle,
+  );
+  const usedShare = share(used, whole);
   return {
-    ...engine,
-    text: engine.max === null ? String(engine.used) : `${engine.used} of ${engine.max}`,
-    rest: [told(engine.idle, "idle"), told(engine.waiting, "waiting")].filter(Boolean).join(", "),
+    name: first.name,
+    dialect: first.dialect,
+    pool: first.pool,
+    used,
+    idle,
+    waiting: sum(pools, (pool) => pool.waiting),
+    max,
+    workers: pools.length,
+    oldest: pools.reduce<number | null>((most, { oldest_age_seconds: age }) => maximum(most, age), null),
+    alarm: worst(pools.map(alarmOf)),
     usedShare,
-    idleShare: Math.min(share(engine.idle ?? 0, whole), 100 - usedShare),
-    alarm: alarmOf(engine),
+    idleShare: Math.min(share(idle, whole), 100 - usedShare),
   };
 }
 
-const told = (count: number | null, what: string): string => (count === null ? "" : `${count} ${what}`);
+const sum = (pools: Engine[], part: (pool: Engine) => number | null): number =>
+  pools.reduce((total, pool) => total + (part(pool) ?? 0), 0);
 
-function share(part: number, whole: number): number {
-  return whole > 0 ? Math.min(100, (100 * part) / whole) : 0;
+function maximum(one: number | null, other: number | null): number | null {
+  if (one === null || other === null) return one ?? other;
+  return Math.max(one, other);
 }
 
-function alarmOf({ used, max, waiting }: Engine): PoolUse["alarm"] {
-  if ((waiting ?? 0) > 0 || (max !== null && used >= max)) return "full";
-  return max !== null && used >= NEAR_LIMIT * max ? "near" : "none";
+const share = (part: number, whole: number): number => (whole > 0 ? Math.min(100, (100 * part) / whole) : 0);
+
+type Alarm = EngineUse["alarm"];
+
+function alarmOf({ used, max, waiting }: Engine): Alarm {
+  if (waiting > 0 || (max !== null && max > 1 && used >= max)) return "full";
+  return max !== null && max > 1 && used >= NEAR_LIMIT * max ? "near" : "none";
 }
 
-export interface WorkerRow extends Row<Worker> {
-  heardSecondsAgo: number | null;
-  upSeconds: number | null;
-  silent: boolean;
-}
+const worst = (alarms: Alarm[]): Alarm =>
+  (["full", "near"] as const).find((alarm) => alarms.includes(alarm)) ?? "none";
 
-export function workers(live: Live): WorkerRow[] {
-  return live.workers
-    .map((worker) => workerRow(worker, live.now))
-    .sort((one, other) => one.host.localeCompare(other.host) || one.pid - other.pid);
-}
-
-function workerRow(worker: Worker, now: string): WorkerRow {
-  const heardSecondsAgo = secondsBetween(now, worker.seen_at);
-  return {
-    ...worker,
-    key: workerKey(worker),
-    heardSecondsAgo,
-    upSeconds: secondsBetween(now, worker.started_at),
-    silent: heardSecondsAgo === null || heardSecondsAgo > SILENT_AFTER_SECONDS,
-  };
-}
+/** "5 of 15" */
+export const useInWords = ({ used, max }: Pick<EngineUse, "used" | "max">): string =>
+  max === null ? String(used) : `${used} of ${max}`;
 
 /** The chart in one sentence, for those who do not see it. */
-export function usageInWords(engines: Engine[]): string {
-  const parts = engines.map(
-    (engine) => `${engine.name} ${poolUse(engine).text}, oldest ${duration(engine.oldest_age_seconds)}`,
-  );
-  return `Connections used over time; now: ${parts.join("; ")}.`;
+export function usageInWords(uses: EngineUse[]): string {
+  const parts = uses.map((use) => `${use.name} ${useInWords(use)}, oldest ${duration(use.oldest)}`);
+  return `Connections in use over time; now: ${parts.join("; ")}.`;
 }
+
+export const nameOfScope = ({ scope }: Pick<ScopeName, "scope">): string => scope ?? "work outside of any scope";

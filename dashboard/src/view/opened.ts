@@ -17,9 +17,18 @@ export interface Shown<Fact> {
   gone: boolean;
 }
 
-/** All rows, then those which ended while somebody was reading them. */
-export function shownRows<Fact>(rows: readonly Row<Fact>[], opened: Opened<Fact>): Shown<Fact>[] {
-  const present = new Set(rows.map((row) => row.key));
+/**
+ * The rows that are shown, then those which ended while somebody was reading them.
+ *
+ * @param all also the rows for which there is no room: these have not ended.
+ */
+export function shownRows<Fact>(
+  rows: readonly Row<Fact>[],
+  all: readonly Row<Fact>[],
+  opened: Opened<Fact>,
+): Shown<Fact>[] {
+  if (opened.size === 0) return rows.map((row) => ({ row, open: false, gone: false }));
+  const present = new Set(all.map((row) => row.key));
   const gone = [...opened.values()].filter((row) => !present.has(row.key));
   return [
     ...rows.map((row) => ({ row, open: opened.has(row.key), gone: false })),

@@ -1,4 +1,4 @@
-import type { Frame } from "../api";
+import type { Frame, Site, Source } from "../shapes";
 
 export interface FrameGroup {
   application: boolean;
@@ -15,3 +15,6 @@ export function groupFrames(stack: Frame[]): FrameGroup[] {
   }
   return groups;
 }
+
+export const sourceOf = ({ filename, lineno }: Site, sources: readonly Source[]): Source | undefined =>
+  sources.find((source) => source.filename === filename && source.lineno === lineno);
