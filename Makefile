@@ -39,6 +39,10 @@ test-min: .venv-min/.installed postgresql redis-server ## the tests on the oldes
 test-sqlalchemy20: .venv-sa20/.installed postgresql redis-server ## the tests on SQLAlchemy 2.0
 	.venv-sa20/bin/python $(PYTEST) $(ARGS)
 
+.PHONY: test-python
+test-python: .venv-$(notdir $(PYTHON))/.installed ## the tests on another Python (PYTHON=python3.13 ARGS=tests/zoo)
+	.venv-$(notdir $(PYTHON))/bin/python $(PYTEST) $(ARGS)
+
 .PHONY: budget
 budget: $(VENV)/.installed ## fail when a request costs more instructions than it may; takes valgrind (ARGS="--cases one")
 	$(BIN)/python benchmarks/budget.py $(ARGS)
@@ -76,7 +80,7 @@ build: $(VENV)/.installed ## the wheel and the source distribution, into dist/
 
 .PHONY: clean
 clean: ## away with everything that was made, the virtual environments included
-	rm -rf .venv .venv-min .venv-sa20 .venv-bench dist dashboard/node_modules flask_sessionwatch/web/static
+	rm -rf .venv .venv-min .venv-sa20 .venv-bench .venv-python* dist dashboard/node_modules flask_sessionwatch/web/static
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -100,6 +104,11 @@ $(VENV)/.installed: pyproject.toml
 .venv-min/.installed: pyproject.toml tests/constraints-min.txt
 	$(make-venv)
 	.venv-min/bin/python -m pip install --quiet --editable . --group tests --constraint tests/constraints-min.txt
+	@touch $@
+
+.venv-python%/.installed: pyproject.toml
+	$(make-venv)
+	$(@D)/bin/python -m pip install --quiet --editable . --group tests
 	@touch $@
 
 .venv-sa20/.installed: pyproject.toml

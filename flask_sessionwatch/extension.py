@@ -39,7 +39,12 @@ from .watched import Watched
 from .web import Mount
 from .web import create_web
 
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 KEY = "sessionwatch"
+#: The prefix of pages that are not served: no path begins with it.
+_NOWHERE = "\0"
 
 _process = Process()
 startup.listen()
@@ -61,6 +66,8 @@ class SessionWatch:
     gives_way = False
     #: Where its applications publish, whatever their settings say; None: as they say.
     store: str | None = None
+    #: Whether its applications serve the pages.
+    serves_pages = True
 
     def __init__(
         self,
@@ -111,11 +118,16 @@ class SessionWatch:
             startup.finish()
             return
         _process.scopes.judges[app] = watched
-        pages = Mount(
+        prefix = settings.url_prefix if self.serves_pages else _NOWHERE
+        hook_in(app, self._pages_of(app, watched), prefix, _process.scopes, watched)
+
+    def _pages_of(self, app: flask.Flask, watched: Watched) -> WSGIApplication:
+        if not self.serves_pages:
+            return app.wsgi_app
+        return Mount(
             create_web(app, watched, _process, lambda: _process.picture(watched)),
-            settings.url_prefix,
+            watched.settings.url_prefix,
         )
-        hook_in(app, pages, settings.url_prefix, _process.scopes, watched)
 
     def _watched_of(self, app: flask.Flask | None, settings: Settings, known: Baseline) -> Watched:
         sinks: list[Sink] = [LogSink(settings.log_format)] if self._sinks is None else list(self._sinks)

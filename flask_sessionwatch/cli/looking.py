@@ -98,8 +98,7 @@ def looks(command: t.Callable[..., None]) -> t.Callable[..., None]:
         source = source_of(*(options.pop(name) for name in ("store", "url", "token")))
         with understanding(source):
             command(source, *args, **options)
-        if source.warning is not None:
-            click.echo(source.warning, err=True)
+        warn_of(source)
 
     return looking
 
@@ -114,6 +113,12 @@ def understanding(source: Source) -> Iterator[None]:
         yield
     except _STRANGE as error:
         raise Trouble(f"{source.strange} ({type(error).__name__})") from error
+
+
+def warn_of(source: Source) -> None:
+    """Say so where what *source* has answered is not of all workers."""
+    if source.warning is not None:
+        click.echo(source.warning, err=True)
 
 
 def source_of(store: str | None, url: str | None, token: str | None) -> Source:

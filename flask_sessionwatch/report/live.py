@@ -116,7 +116,7 @@ class LivePicture:
         return {
             **_scope(record.scope),
             "site": None if site is None else site._asdict(),
-            "since": stamp(self._wall + record.began_at),
+            "since": stamp(round(self._wall + record.began_at, 3)),
             "age_seconds": self._age(record),
             "leaked": leaked,
             "stack": self._frames(record.stack),

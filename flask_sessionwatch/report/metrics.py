@@ -280,5 +280,9 @@ def live_pools(ledger: Ledger) -> list[tuple[EngineInfo, t.Any]]:
 
 def idle_of(pool: t.Any) -> int:
     """Return how many connections wait in *pool*; 0 for a pool that keeps none or does not say."""
+    # Not through the queue's lock: in a forked child it may be held, for ever, by a thread that did not come along.
+    waiting = getattr(getattr(pool, "_pool", None), "queue", None)
+    if waiting is not None:
+        return len(waiting)
     checkedin = getattr(pool, "checkedin", None)
     return int(checkedin()) if callable(checkedin) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -186,8 +187,9 @@ class SingleProcessMetrics(Rule):
     """Several workers serve the application, and a scrape of the metrics shows one of them.
 
     What it does
-        Tells when gunicorn or uWSGI runs more than one worker process and PROMETHEUS_MULTIPROC_DIR is not set. As
-        long as nobody has asked for the metrics it is told as info.
+        Tells when gunicorn or uWSGI runs more than one worker process and PROMETHEUS_MULTIPROC_DIR is not set, or was
+        set only after prometheus_client had been imported, which is too late. As long as nobody has asked for the
+        metrics it is told as info.
 
     Why it matters
         Each scrape is answered by another worker. Counters seem to jump back and forth, and an alert may see the one
@@ -217,12 +219,20 @@ class SingleProcessMetrics(Rule):
     def at_tick(self, moment: Moment) -> Iterable[Finding]:
         setup = moment.setup
         server = setup.made_by
-        if server is None or server.workers < 2 or os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        if server is None or server.workers < 2:
             return
-        if setup.once(self.code, setup.scraped):
+        is_set = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        if not (is_set and _keeps_in_files()) and setup.once(self.code, setup.scraped):
             message = (
-                f"{server.name} runs {server.workers} workers, and a scrape of the metrics shows one of them."
+                f"{server.name} runs {server.workers} workers, and a scrape of the metrics shows one of them"
             )
+            message += ": PROMETHEUS_MULTIPROC_DIR was set too late." if is_set else "."
             level = self.level if setup.scraped else "info"
             details = {"server": server.name, "workers": server.workers}
             yield self.finding(moment, message, (), None, level=level, details=details)
+
+
+def _keeps_in_files() -> bool:
+    """Whether prometheus_client shares its values between processes, which it decides when it is imported."""
+    value = getattr(sys.modules.get("prometheus_client.values"), "ValueClass", None)
+    return getattr(value, "__name__", "") != "MutexValue"

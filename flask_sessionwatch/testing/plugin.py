@@ -60,6 +60,7 @@ class Plugin:
         self._collector = Collector()
         watch = SessionWatch(rules=rules_for_tests(), sinks=[self._collector], registry=CollectorRegistry())
         watch.store = "memory:"
+        watch.serves_pages = False
         owner = watch.watch_process()
         process.stacks.add_paths([str(config.rootpath)])
         self._scopes = TestScopes(process, owner)

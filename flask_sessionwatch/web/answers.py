@@ -16,6 +16,7 @@ from ..store.picture import Picture
 CLOCKED = frozenset(
     ("seen_at", "age_seconds", "idle_seconds", "oldest_age_seconds", "self_seconds", "cpu_seconds")
 )
+_TO_THE_SECOND = len("2026-01-31T23:59:59")
 
 
 def answered(picture: Picture, values: t.Mapping[str, t.Any], *, clocked: bool = False) -> flask.Response:
@@ -42,5 +43,10 @@ def tagged(answer: t.Any, identity: t.Any) -> flask.Response:
 
 def _without_clock(value: t.Any) -> t.Any:
     if isinstance(value, dict):
-        return {name: _without_clock(each) for name, each in value.items() if name not in CLOCKED}
+        return {
+            # The wall clock and the one that ages are counted by drift apart by microseconds.
+            name: each[:_TO_THE_SECOND] if name == "since" else _without_clock(each)
+            for name, each in value.items()
+            if name not in CLOCKED
+        }
     return [_without_clock(each) for each in value] if isinstance(value, list) else value

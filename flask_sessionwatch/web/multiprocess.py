@@ -8,6 +8,7 @@ import re
 
 from prometheus_client import CollectorRegistry
 from prometheus_client import multiprocess
+from prometheus_client import values
 
 from ..store.worker import is_over
 
@@ -18,7 +19,8 @@ _LIVE = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 def shown_registry(own: CollectorRegistry) -> CollectorRegistry:
     """Return the registry to show: the files of all workers where there are such, or else *own*."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not folder:
+    # Where it was set after prometheus_client was imported, there are no files.
+    if not folder or values.ValueClass is values.MutexValue:
         return own
     with contextlib.suppress(OSError):
         forget_dead(folder)

@@ -1,6 +1,7 @@
 """Celery: its tasks are scopes, in this process and in a worker's, and stay what they are."""
 
 import collections.abc as cabc
+import gc
 import typing as t
 
 import celery
@@ -64,19 +65,27 @@ def app() -> cabc.Iterator[t.Any]:
     app.close()
 
 
+def sent_to(program: Program) -> list[tuple[t.Any, str]]:
+    """Have the worker run every task, and that which leaks twice, and return result and state of each."""
+    with celery.Celery(
+        "shop", broker=program.redis_url, backend=program.redis_url, set_as_current=False
+    ) as app:
+        sent = [app.send_task(f"shop.{name}") for name in ("leak", "leak", "fail", "again")]
+        sent.append(app.send_task("shop.sound", (21,)))
+        ends = [(each.get(timeout=DEADLINE, propagate=False), each.state) for each in sent]
+        # A result that is collected speaks to Redis, which has to be there still.
+        del sent
+        gc.collect()
+    return ends
+
+
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_worker(program: Program, pool: str) -> None:
     """A worker's leak is told with its line and is published when its process ends, and all tasks end as ever."""
     program.write("tasks", TASKS)
     options = ["--concurrency=2"] if pool == "prefork" else []
     program.start("celery", "-A", "tasks", "worker", "--pool", pool, "--loglevel=WARNING", *options)
-    with celery.Celery(
-        "shop", broker=program.redis_url, backend=program.redis_url, set_as_current=False
-    ) as app:
-        names = ("leak", "leak", "fail", "again")
-        sent = [app.send_task(f"shop.{name}") for name in names]
-        sent.append(app.send_task("shop.sound", (21,)))
-        ends = [(each.get(timeout=DEADLINE, propagate=False), each.state) for each in sent]
+    ends = sent_to(program)
     pids = [ends.pop(0)[0] for _ in range(2)]
     assert [(str(result), state) for result, state in ends] == [
         ("'no such order'", "FAILURE"),

@@ -7,6 +7,7 @@ import pytest
 import sentry_sdk
 import sqlalchemy as sa
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.scope import Scope
 from sentry_sdk.transport import Transport
 
 from flask_sessionwatch import Rule
@@ -45,7 +46,7 @@ def sent() -> cabc.Iterator[list[dict[str, t.Any]]]:
     )
     yield transport.events
     sentry_sdk.get_client().close()
-    sentry_sdk.get_global_scope().set_client(None)
+    Scope.get_global_scope().set_client(None)
 
 
 def watch_with(world: World, sink: SentrySink, *rules: Rule) -> None:

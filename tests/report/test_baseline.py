@@ -353,6 +353,17 @@ def test_command_asks_a_service(app: flask.Flask, tmp_path: Path, service: str) 
     assert entry.key == ENTRY.key
 
 
+def test_command_asks_a_lonely_service(
+    app: flask.Flask, tmp_path: Path, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that cannot read its store tells of one worker, and that is said."""
+    body = {"findings": [finding().as_json()], "store": {"problem": "it has gone fishing"}}
+    monkeypatch.setattr(Service, "body", json.dumps(body))
+    result = run(app, "--url", service, "--output", str(tmp_path / "known.json"))
+    assert (result.exit_code, "1 known findings" in result.output) == (0, True)
+    assert "Only the worker that answered is shown: it has gone fishing." in result.output
+
+
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [

@@ -498,3 +498,41 @@ def test_bounds_are_bounds() -> None:
     """Memory for findings and queue is limited to a number that a process can bear."""
     assert 0 < dispatcher_module.FINDINGS_KEPT <= 10_000
     assert 0 < dispatcher_module.QUEUE_KEPT <= 10_000
+
+
+# Notes
+
+
+class Noting(Told):
+    """A sink that adds to each finding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted = 0
+
+    def annotate(self, finding: Finding) -> None:
+        self.noted += 1
+        finding.details["noted"] = self.noted
+
+
+def test_annotated_before_it_is_told() -> None:
+    """What a sink adds to a finding is there for those before it, and for each occurrence anew."""
+    told, noting = Told(), Noting()
+    desk = Desk(told, noting)
+    desk.report(finding(), finding())
+    assert [each.details for each in told.findings] == [{"noted": 2}]
+    assert noting.noted == 2
+    assert len(told.findings) == 1
+
+
+def test_annotation_that_fails() -> None:
+    """A sink that stumbles over a note is told of the finding all the same, and so are the others."""
+
+    class Broken(Told):
+        def annotate(self, finding: Finding) -> None:
+            raise KeyError("trace")
+
+    told, broken = Told(), Broken()
+    desk = Desk(broken, told)
+    desk.report(finding())
+    assert (len(told.findings), len(broken.findings), len(desk.errors)) == (1, 1, 1)

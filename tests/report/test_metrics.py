@@ -26,6 +26,7 @@ from flask_sessionwatch import DEFAULT_RULES
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch.report.metrics import Metrics
 from flask_sessionwatch.report.metrics import _observe_all
+from flask_sessionwatch.report.metrics import idle_of
 
 #: name -> (type, labels), fixed because dashboards and alert rules of users rely on them.
 CATALOGUE = {
@@ -645,3 +646,24 @@ def test_values_are_observed_one_by_one_by_an_unknown_histogram() -> None:
 def samples_of(histogram: Histogram) -> list[tuple[str, dict[str, str], float]]:
     (family,) = histogram.collect()
     return [(each.name, each.labels, each.value) for each in family.samples if "created" not in each.name]
+
+
+def test_idle_of_a_locked_pool() -> None:
+    """The idle connections of a pool are counted although a thread that was lost in a fork holds its lock."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.QueuePool)
+    engine.connect().close()
+    pool = engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    counted: list[int] = []
+    with pool._pool.mutex:  # type: ignore[attr-defined]
+        thread = threading.Thread(target=lambda: counted.append(idle_of(pool)), daemon=True)
+        thread.start()
+        thread.join(10)
+    assert counted == [pool.checkedin()] == [1]
+    engine.dispose()
+
+
+def test_idle_of_other_pools() -> None:
+    """A pool of another kind is asked, and one that does not say has none."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.NullPool)
+    assert idle_of(engine.pool) == 0

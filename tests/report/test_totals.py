@@ -1,5 +1,7 @@
 """What scopes and sites have used, counted from what has ended."""
 
+import threading
+import time
 import typing as t
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
 from flask_sessionwatch.process import Process
 from flask_sessionwatch.report import totals as module
+from flask_sessionwatch.report.totals import BAD_KEPT
 from flask_sessionwatch.report.totals import COMMIT_BUCKETS
 from flask_sessionwatch.report.totals import OTHER
+from flask_sessionwatch.report.totals import BadScope
 from flask_sessionwatch.report.totals import ScopeTotal
 from flask_sessionwatch.report.totals import Totals
 
@@ -79,6 +83,66 @@ def test_lost_writes_and_verdict(shop: Shop) -> None:
         session.execute(sa.text("INSERT INTO item VALUES ('x')"))
     total = shop.scope("forgetful")
     assert [total.lost_writes, total.verdicts[0]] == [1, 0]
+
+
+def leak(shop: Shop, name: str) -> None:
+    """Leave a connection checked out at the end of a scope."""
+    with shop.watch.scope(name):
+        connection = shop.engine.connect()
+    connection.close()
+
+
+def test_bad_scopes(shop: Shop) -> None:
+    """A scope in which something was found is remembered, with what that was; a clean one is not."""
+    with shop.watch.scope("import"):
+        pass
+    leak(shop, "import")
+    (row,) = shop.totals.as_json()["bad"]
+    bad = BadScope(*row[2:])
+    assert row[:2] == ["import", "explicit"]
+    assert (bad.verdict, bad.status, bad.error, bad.peak) == ("error", None, None, 1)
+    assert abs(bad.at - time.time()) < 60
+    assert bad.thread == threading.current_thread().name
+    assert bad.findings == tuple(each.fingerprint for each in shop.watch.findings)
+
+
+def test_failed_scope(shop: Shop) -> None:
+    """A scope that was left by an exception names it."""
+    kept: list[sa.Connection] = []
+
+    @shop.watch.scope("broken")
+    def fail() -> None:
+        kept.append(shop.engine.connect())
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    kept.pop().close()
+    (row,) = shop.totals.as_json()["bad"]
+    assert BadScope(*row[2:]).error == "ZeroDivisionError"
+
+
+def test_bad_scopes_are_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each name the latest are remembered, and of all of these the latest are told, the newest first."""
+    monkeypatch.setattr(module, "BAD_TOLD", 4)
+    for number in range(BAD_KEPT + 2):
+        leak(shop, "import")
+        leak(shop, f"once {number}")
+    totals = shop.totals
+    assert len(totals.bad["import", "explicit"]) == BAD_KEPT
+    told = totals.as_json()["bad"]
+    assert len(told) == 4
+    assert [row[2] for row in told] == sorted((row[2] for row in told), reverse=True)
+    assert {row[0] for row in told} == {"import", f"once {BAD_KEPT}", f"once {BAD_KEPT + 1}"}
+
+
+def test_known_findings_are_not_bad(shop: Shop) -> None:
+    """What is ignored makes no scope bad."""
+    shop.app.config["SESSIONWATCH_IGNORE"] = ["SW101"]
+    shop.watch.close()
+    shop.watch = SessionWatch(shop.app, registry=CollectorRegistry())
+    leak(shop, "import")
+    assert shop.totals.as_json()["bad"] == []
 
 
 def test_many_scopes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import threading
 import types
 import typing as t
 
+import prometheus_client.values
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -416,5 +417,19 @@ def test_common_folder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     setup_of(world).made_by = Server("gunicorn", 4, 1)
     setup_of(world).scraped = True
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/run/metrics")
+    shared = prometheus_client.values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    monkeypatch.setattr("prometheus_client.values.ValueClass", shared)
     extension._process.watched[0].tick([])
     assert world.told("SW709") == []
+
+
+def test_common_folder_too_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SW709: a folder that was set after prometheus_client was imported does nothing, and that is told."""
+    setup_of(world).made_by = Server("gunicorn", 4, 1)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/run/metrics")
+    extension._process.watched[0].tick([])
+    assert world.only("SW709").message.endswith(
+        "shows one of them: PROMETHEUS_MULTIPROC_DIR was set too late."
+    )
+    world.app.debug = True
+    assert "sessionwatch_findings_total" in world.open("/_sessionwatch/metrics").text

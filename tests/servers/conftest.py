@@ -42,13 +42,17 @@ def until(condition: Callable[[], t.Any], seconds: float = DEADLINE) -> t.Any:
 
 
 class Connection(http.client.HTTPConnection):
-    """Speaks HTTP over a socket that is a file."""
+    """Speaks HTTP over a socket that is a file, or with a port."""
 
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+    def __init__(self, address: str, timeout: float) -> None:
+        is_file = address.startswith("/")
+        super().__init__("localhost" if is_file else address, timeout=timeout)
+        self._path = address if is_file else None
 
     def connect(self) -> None:
+        if self._path is None:
+            super().connect()
+            return
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -60,14 +64,16 @@ class Answer(t.NamedTuple):
 
 
 class Site:
-    """Somebody who knows the token and asks a server."""
+    """Somebody who knows the token and asks a server.
 
-    def __init__(self, socket_path: str) -> None:
-        self.socket_path = socket_path
-        self.prefix = PREFIX
+    :param address: the path of its socket, or a host and a port.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def get(self, path: str, timeout: float = 20.0) -> Answer:
-        connection = Connection(self.socket_path, timeout)
+        connection = Connection(self.address, timeout)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
             answer = connection.getresponse()
@@ -76,7 +82,7 @@ class Site:
             connection.close()
 
     def json(self, path: str) -> t.Any:
-        answer = self.get(self.prefix + path)
+        answer = self.get(PREFIX + path)
         assert answer.status == 200, answer
         return json.loads(answer.text)
 
@@ -99,7 +105,7 @@ class Site:
 
     def metrics(self) -> dict[tuple[str, ...], float]:
         """Return every value by the name and the values of the labels of its series."""
-        text = self.get(f"{self.prefix}/metrics").text
+        text = self.get(f"{PREFIX}/metrics").text
         samples = [each for family in parser.text_string_to_metric_families(text) for each in family.samples]
         return {(each.name, *sorted(each.labels.values())): each.value for each in samples}
 
@@ -116,11 +122,13 @@ class Deployment(Site):
         self.log_file = folder / "log"
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [each.format(socket=self.socket_path) for each in command],
+                [each.format(socket=self.address) for each in command],
                 cwd=HERE,
                 env=_environ(folder, environ),
                 stdout=log,
                 stderr=log,
+                # So that all of it can be killed at once.
+                start_new_session=True,
             )
 
     @property
@@ -182,6 +190,19 @@ def deployed(command: t.Sequence[str], **environ: str) -> Iterator[Deployment]:
     finally:
         _end(server.process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def standalone(store: str) -> Iterator[Site]:
+    """The server that is none of the workers, with what is in *store*."""
+    command = [str(BIN / "flask-sessionwatch"), "serve", "--store", store, "--port", "0"]
+    environ = {**os.environ, "SESSIONWATCH_TOKEN": TOKEN}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = t.cast(t.IO[str], process.stdout).readline()
+            yield Site(line.partition("http://")[2].strip().rstrip("/"))
+        finally:
+            process.terminate()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

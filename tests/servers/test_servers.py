@@ -35,7 +35,7 @@ def test_uwsgi(options: tuple[str, ...]) -> None:
     """uWSGI, which loads the application before it forks unless it is told otherwise."""
     # Told to reload by a signal, it starts the program anew, and that of the wheel then lacks its virtual environment.
     with deployed(uwsgi(*options, "--touch-workers-reload", "{socket}.reload")) as server:
-        story(server, Path(f"{server.socket_path}.reload").touch)
+        story(server, Path(f"{server.address}.reload").touch)
 
 
 def story(server: Deployment, reload: Callable[[], None] | None = None) -> None:

@@ -17,6 +17,7 @@ from flask_sessionwatch.store.base import Report
 from flask_sessionwatch.store.base import Sighting
 from flask_sessionwatch.store.base import merged
 from flask_sessionwatch.store.memory import MemoryStore
+from flask_sessionwatch.store.merging import BAD_SHOWN
 from flask_sessionwatch.store.picture import WORKERS_LISTED
 from flask_sessionwatch.store.picture import Picture
 from tests.store.conftest import document
@@ -249,6 +250,53 @@ def test_scopes_are_added_up(store: MemoryStore) -> None:
     }
 
 
+def test_shares(store: MemoryStore) -> None:
+    """A scope tells its share of all the time that connections were held."""
+    rows = [
+        ["GET /", "request", [1, 0, 0, 0], commits(_0=1), 0, 1, 1, 3.0, 0.0, 0],
+        ["GET /b", "request", [4, 0, 0, 0], commits(_0=4), 0, 1, 1, 1.0, 0.0, 1],
+    ]
+    store.publish(worker(), {SCOPES: document(scopes=rows)}, [])
+    shares = {
+        each["scope"]: (each["hold_share"], each["lost_writes_share"])
+        for each in Picture(store).scopes()["scopes"]
+    }
+    assert shares == {"GET /": (0.75, 0.0), "GET /b": (0.25, 0.25)}
+
+
+def test_shares_of_nothing(store: MemoryStore) -> None:
+    """Where nothing was held, nobody has a share of it."""
+    rows = [["GET /", "request", [0, 0, 0, 0], commits(), 0, 1, 0, 0.0, 0.0, 0]]
+    store.publish(worker(), {SCOPES: document(scopes=rows)}, [])
+    (scope,) = Picture(store).scopes()["scopes"]
+    assert (scope["hold_share"], scope["lost_writes_share"]) == (0.0, 0.0)
+
+
+def test_bad_scopes(store: MemoryStore) -> None:
+    """The latest scopes with findings of all workers come together with their scope, the newest first."""
+    row = ["GET /", "request", [1, 0, 0, 1], commits(_0=2), 0, 1, 1, 1.0, 0.0, 0]
+    for host, begin in (("alpha", 100.0), ("beta", 103.0)):
+        bad = [
+            [*row[:2], begin + number, "error", 500, "KeyError", "t-1", 2, 1, ["f1"]] for number in range(7)
+        ]
+        store.publish(worker(host), {SCOPES: document(scopes=[row], bad=bad)}, [])
+    (scope,) = Picture(store).scopes()["scopes"]
+    times = [each["at"] for each in scope["bad"]]
+    assert len(times) == BAD_SHOWN
+    assert times == sorted(times, reverse=True)
+    first = scope["bad"][0]
+    assert (first["host"], first["at"]) == ("beta", "1970-01-01T00:01:49+00:00")
+    told = {name: first[name] for name in ("verdict", "status", "error", "thread", "commits", "findings")}
+    assert told == {
+        "verdict": "error",
+        "status": 500,
+        "error": "KeyError",
+        "thread": "t-1",
+        "commits": 2,
+        "findings": ["f1"],
+    }
+
+
 def test_sites_are_added_up(store: MemoryStore) -> None:
     """Of each engine the sites that held connections for the longest come first."""
     store.publish(
@@ -292,6 +340,25 @@ def test_series_are_added_up(store: MemoryStore) -> None:
     (engine,) = series["engines"]
     assert [engine["name"], sorted(filter(None, engine["used"]))] == ["db", [1, 2]]
     assert engine["waiting"] == [None] * 90
+
+
+def test_series_of_counts(store: MemoryStore) -> None:
+    """What is counted is 0 where a worker was there and had nothing to tell, and unknown where none was."""
+    last = int(time.time() // 10)
+    columns = {
+        "sessions": [1, 1, None],
+        "transactions.commit": [None, 4, None],
+        "timeouts:db": [None, 2, None],
+    }
+    store.publish(worker(), {RECENT: document(first=last - 2, columns=columns)}, [])
+    series = Picture(store).series("15m")
+    place = series["sessions"].index(1)
+    assert series["transactions"]["commit"][place : place + 3] == [0, 4, None]
+    assert series["transactions"]["error"][place : place + 3] == [0, 0, None]
+    (engine,) = series["engines"]
+    assert engine["timeouts"][place : place + 3] == [0, 2, None]
+    assert engine["connects"][place : place + 3] == [0, 0, None]
+    assert engine["used"][place : place + 3] == [None, None, None]
 
 
 @pytest.mark.parametrize(("span", "step", "points"), [("15m", 10, 90), ("1h", 60, 60), ("6h", 60, 360)])

@@ -18,7 +18,10 @@ from flask_sessionwatch.cli import sessionwatch
 from flask_sessionwatch.cli.alerting import rule_groups
 from flask_sessionwatch.report.metrics import Metrics
 from flask_sessionwatch.settings import Settings
+from flask_sessionwatch.store.listing import SORTS
 from flask_sessionwatch.web import stored
+from flask_sessionwatch.web.asking import FILTERS
+from flask_sessionwatch.web.openapi import _PATHS
 from tests.web.test_prometheus import program
 
 ROOT = Path(__file__).parents[2]
@@ -119,13 +122,22 @@ def test_metrics_of_the_server() -> None:
     assert exist == told
 
 
+def test_api_page() -> None:
+    """docs/api.md has every path of the API, every filter and every order, and no other."""
+    told = [path.strip("`") for path, _ in rows(page("api.md"), "`/api/")]
+    assert sorted(told) == sorted(_PATHS)
+    section = page("api.md").partition("## Findings")[2].partition("\n\n`recent`")[0]
+    assert {*FILTERS, *SORTS, "q", "sort", "offset", "limit"} <= set(re.findall(r"`([a-z_]+)`", section))
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_names_exist(path: Path) -> None:
     """Every metric, setting and rule that a page mentions exists."""
     text = path.read_text(encoding="utf-8")
     pages = page("metrics.md") + page("server.md")
     metrics = {name for name, *_ in rows(pages, "sessionwatch_")}
-    assert set(re.findall(r"\bsessionwatch_[a-z_]+", text)) - {"sessionwatch_"} <= metrics
+    beside = {"sessionwatch_", "sessionwatch_level"}  # the prefix, and an option of pytest
+    assert set(re.findall(r"\bsessionwatch_[a-z_]+", text)) - beside <= metrics
     settings = {f"SESSIONWATCH_{each.name.rstrip('_').upper()}" for each in dataclasses.fields(Settings)}
     assert set(re.findall(r"SESSIONWATCH_[A-Z_]*[A-Z]", text)) <= settings
     assert set(re.findall(r"\bSW\d{3}\b", text)) <= {rule.code for rule in DEFAULT_RULES}

@@ -101,7 +101,9 @@ def misbehave(pages: Pages) -> None:
 
 def answers(pages: Pages) -> t.Iterator[t.Any]:
     fingerprints = [each["fingerprint"] for each in pages.json("/api/v1/findings")["findings"]]
-    for path in (*PATHS, "/login", *(f"/api/v1/findings/{each}" for each in fingerprints)):
+    live = pages.json("/api/v1/live")
+    held = [f"/api/v1/{kind}/{each['id']}" for kind in ("sessions", "checkouts") for each in live[kind]]
+    for path in (*PATHS, "/login", *held, *(f"/api/v1/findings/{each}" for each in fingerprints)):
         yield pages.get(path)
         yield pages.http.get(PREFIX + path, buffered=True)
     yield pages.get("/metrics", Accept="application/openmetrics-text")
@@ -120,6 +122,15 @@ def test_no_secret_is_shown(pages: Pages, caplog: pytest.LogCaptureFixture) -> N
         assert BIRD not in f"{answer.headers}{answer.text}".lower()
     own = [each.getMessage() for each in caplog.records if each.name.startswith("flask_sessionwatch")]
     assert BIRD not in "".join(own).lower()
+
+
+def test_histories_and_sources_are_shown(pages: Pages) -> None:
+    """What was looked through for secrets has histories and source in it."""
+    misbehave(pages)
+    fingerprints = [each["fingerprint"] for each in pages.json("/api/v1/findings")["findings"]]
+    found = [pages.json(f"/api/v1/findings/{each}") for each in fingerprints]
+    assert {"SW101", "SW204", "SW205"} <= {each["code"] for each in found if each["timeline"]}
+    assert {"SW101", "SW204", "SW205"} <= {each["code"] for each in found if each["sources"]}
 
 
 def test_engine_is_named_by_its_database(pages: Pages) -> None:
