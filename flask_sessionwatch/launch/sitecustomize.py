@@ -101,9 +101,14 @@ def _tell(error: Exception) -> None:
     sys.stderr.write(f"flask_sessionwatch does not watch this process ({sys.executable}): {what}\n")
 
 
-try:
-    _prepare_metrics()
-    sys.meta_path.insert(0, _WaitForFlask())
-except Exception as error:
-    _tell(error)
-_import_hidden()
+def _begin() -> None:
+    try:
+        _prepare_metrics()
+        sys.meta_path.insert(0, _WaitForFlask())
+    except Exception as error:
+        _tell(error)
+    _import_hidden()
+
+
+if __name__ == "sitecustomize":
+    _begin()

@@ -78,7 +78,7 @@ def test_death_by_signal(extra: list[str]) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals(extra: list[str], number: signal.Signals) -> None:
     """What is sent to it reaches the command."""
     code = (
