@@ -81,6 +81,8 @@ class PoolExhausted(Rule):
 _NEAR = 0.8
 #: Pools with fewer connections are near their limit as soon as they are used.
 _LEAST_CAPACITY = 5
+#: Holders that a finding lists, the oldest ones.
+_HOLDERS_TOLD = 50
 #: For how many ticks, and at least how many seconds, a pool is near its limit before that is a warning.
 _LONG_TICKS = 10
 _LONG_SECONDS = 5.0
@@ -224,13 +226,17 @@ def _main_holder(held: list[Checkout], moment: Moment) -> Checkout:
 def _of_pool(state: PoolState, moment: Moment) -> dict[str, object]:
     with undisturbed:
         frames = sys._current_frames()
-        holders = [described(each, moment.ledger.stacks, moment.now, frames) for each in state.held]
+        oldest = sorted(state.held, key=lambda each: each.began_at)[:_HOLDERS_TOLD]
+        holders = [described(each, moment.ledger.stacks, moment.now, frames) for each in oldest]
+    lines = [f"held by {holder}" for holder in holders]
+    if len(state.held) > len(holders):
+        lines.append(f"and by {len(state.held) - len(holders)} more")
     return {
         "engine": state.engine.name,
         "used": len(state.held),
         "capacity": state.capacity,
         "holders": holders,
-        "lines": [f"held by {holder}" for holder in holders],
+        "lines": lines,
     }
 
 

@@ -194,6 +194,7 @@ def tell(
     server.drop(url)
 
 
+@pytest.mark.timeout(400)  # the story is told some hundred times, and each line of the watcher is traced
 def test_every_line(tell: t.Callable[[set[Line] | None], Telling], unwatched: list[str]) -> None:
     """Whichever line fails: answers, exceptions, rows, pool counts and warnings are those of an unwatched run."""
     pending = tell(None).saboteur.found

@@ -920,7 +920,7 @@ def test_one_after_the_other(any_world: World) -> None:
         return "ok"
 
     any_world.open()
-    assert any_world.watch.findings == []
+    assert any_world.told("SW104") == []
 
 
 def test_two_engines_with_one_url(world: World) -> None:

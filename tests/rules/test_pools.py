@@ -252,6 +252,16 @@ def test_near_limit(world: World) -> None:
         assert finding.resolved
 
 
+def test_large_pool_near_its_limit(world: World) -> None:
+    """SW602: of very many holders the oldest are listed, and the others are counted."""
+    engine = lively(world, pool_size=60, max_overflow=0)
+    crowd(world, engine, 55)
+    finding = world.wait_for("SW602")
+    assert (finding.details["used"], len(finding.details["holders"])) == (55, 50)
+    assert "and by 5 more" in finding.text
+    world.give_back()
+
+
 def test_long_near_the_limit(world: World) -> None:
     """SW602: what lasts becomes a warning, and is told once."""
     engine = lively(world, pool_size=5, max_overflow=0)
