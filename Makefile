@@ -51,6 +51,17 @@ budget: $(VENV)/.installed ## fail when a request costs more instructions than i
 bench: .venv-bench/.installed ## the cost of a request beside the peers', into docs/cost.md; takes valgrind (ARGS=--quick)
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
 
+# Both take about half an hour, and make no use of a network.
+.PHONY: soak
+soak: $(VENV)/.installed ## serve for half an hour: nothing of the watch grows or counts wrongly (ARGS="--requests 1000000")
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+EVENTS ?= 10000000
+
+.PHONY: stress
+stress: $(VENV)/.installed ## so many EVENTS from threads, greenlets, signals and forks at once: no record is lost
+	$(BIN)/python benchmarks/stress.py --events $(EVENTS) $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, types and layers, of Python and of the dashboard
 	$(BIN)/ruff check

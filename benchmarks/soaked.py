@@ -65,7 +65,7 @@ class Truth:
 def create_app(folder: str, url: str) -> flask.Flask:
     """Build the application, watched, on a database at *url*."""
     app = flask.Flask(__name__, instance_path=folder)
-    lite = {"connect_args": {"timeout": 15}} if url.startswith("sqlite") else {}
+    lite = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     narrow = {"url": url, "pool_size": 1, "max_overflow": 0, "pool_timeout": 0.005, **lite}
     app.config.update(
         SQLALCHEMY_DATABASE_URI=url,

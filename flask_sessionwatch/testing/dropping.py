@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from ..observe.engines import pooled_of
+from ..observe.frames import undisturbed
 from ..observe.ledger import Checkout
 from ..observe.ledger import Pooled
 from ..observe.ledger import clock
@@ -84,8 +85,10 @@ class Dropping:
             timer.cancel()
 
     def _waits(self, ident: int, since: float) -> None:
-        frame: FrameType | None = sys._current_frames().get(ident)
-        if self._terminal is not None and runs(frame, _CODES):
+        with undisturbed:
+            frame: FrameType | None = sys._current_frames().get(ident)
+            still = runs(frame, _CODES)
+        if self._terminal is not None and still:
             text = self._told(f"drop_all() has been waiting for {clock() - since:.0f} s.")
             os.write(self._terminal, f"\n{text}\n".encode(errors="replace"))
 
