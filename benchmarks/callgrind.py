@@ -65,14 +65,19 @@ class Counter:
 
 
 def count(command: t.Sequence[str], environ: t.Mapping[str, str]) -> list[int]:
-    """Run a Python program under callgrind and return the instructions of each of its stretches."""
+    """Run a Python program under callgrind and return the instructions of each of its stretches.
+
+    Only what the program's main thread does is counted; what other threads do meanwhile is none of its stretches.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
+        options = ["--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
+        options += [f"--callgrind-out-file={folder}/out"]
         program = ["valgrind", *options, sys.executable, *command]
         done = subprocess.run(program, capture_output=True, text=True, env={**environ}, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed under valgrind:\n{done.stderr}")
-        dumps = sorted(Path(folder).glob("out.*"), key=lambda path: int(path.suffix[1:]))
+        # out.STRETCH-THREAD
+        dumps = sorted(Path(folder).glob("out.*-01"), key=lambda path: int(path.suffix[1:-3]))
         return [_total(path) for path in dumps]
 
 
