@@ -48,8 +48,16 @@ budget: $(VENV)/.installed ## fail when a request costs more instructions than i
 	$(BIN)/python benchmarks/budget.py $(ARGS)
 
 .PHONY: bench
-bench: .venv-bench/.installed ## the cost of a request beside the peers', into docs/cost.md; takes valgrind (ARGS=--quick)
+bench: .venv-bench/.installed postgresql ## the cost of a request beside the peers', into docs/cost.md; takes valgrind (ARGS=--quick)
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
+	.venv-bench/bin/python benchmarks/report.py
+
+.PHONY: bench-all
+bench-all: bench ## that, and growth, memory and throughput, into the same page; takes wrk as well
+	.venv-bench/bin/python benchmarks/growth.py
+	.venv-bench/bin/python benchmarks/memory.py
+	.venv-bench/bin/python benchmarks/throughput.py
+	.venv-bench/bin/python benchmarks/report.py
 
 # Both take about half an hour, and make no use of a network.
 .PHONY: soak

@@ -4,7 +4,7 @@
 
 CPU time: a process for each watcher, all on the same core, take turns in short slices; what counts is the median of many
 rounds. Instructions: see instructions.py. Prints tables; benchmarks/results/bench.json has every figure, and report.py makes
-docs/cost.md of them.
+docs/cost.md of them (not of those of --quick).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def main() -> int:
     options = _options()
     watchers = [name for name in options.watchers if _is_here(name)]
     distributions = [each for name in watchers for each in versions(name) or ()]
-    results: dict[str, t.Any] = {"about": record.about(distributions), "seconds": [], "instructions": []}
+    about = record.about(distributions)
+    results: dict[str, t.Any] = {"about": about, "rounds": options.rounds, "seconds": [], "instructions": []}
     with databases(options.databases) as found:
         if options.rounds:
             _measure_seconds(results, found, watchers, options)
@@ -84,7 +85,7 @@ def _measure_seconds(
             for key, seconds in _one_round(servers, options.cases):
                 rounds.setdefault(key, []).append(seconds)
             results["seconds"] = [_summary(*key, values) for key, values in rounds.items()]
-            record.write("bench", results)
+            record.write(options.results, results)
             print(f"\rround {number + 1} of {options.rounds}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for database in found:
@@ -166,7 +167,7 @@ def _count_instructions(
     for number, counts in enumerate(count_all(jobs, options.requests)):
         counted += counts
         results["instructions"] = [each._asdict() for each in counted]
-        record.write("bench", results)
+        record.write(options.results, results)
         print(f"\rprocess {number + 1} of {len(jobs)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for database in found:
@@ -198,6 +199,7 @@ def _options() -> argparse.Namespace:
     options.rounds = rounds if options.rounds is None else options.rounds
     options.layouts = layouts if options.layouts is None else options.layouts
     options.databases = options.databases or where
+    options.results = "quick" if options.quick else "bench"
     return options
 
 

@@ -27,6 +27,8 @@ _REQUEST = bytes.fromhex(
     "4887db"  # xchg rbx, rbx: this is the request
     "4889d0 c3"  # mov rax, rdx; ret
 )
+#: What CPython does when its method cache does not know an attribute of a class.
+_ON_MISS = "find_name_in_mro"
 _CALLGRIND = ord("C") << 24 | ord("T") << 16
 _DUMP = _CALLGRIND + 0
 _ZERO = _CALLGRIND + 1
@@ -64,7 +66,14 @@ class Counter:
         self._call(0, ctypes.addressof(self._arguments[code]))
 
 
-def count(command: t.Sequence[str], environ: t.Mapping[str, str]) -> list[int]:
+class Total(t.NamedTuple):
+    """The instructions of a stretch, and how many of them looked up what CPython's method cache had no place for."""
+
+    instructions: int
+    missing: int
+
+
+def count(command: t.Sequence[str], environ: t.Mapping[str, str]) -> list[Total]:
     """Run a Python program under callgrind and return the instructions of each of its stretches.
 
     Only what the program's main thread does is counted; what other threads do meanwhile is none of its stretches.
@@ -81,10 +90,16 @@ def count(command: t.Sequence[str], environ: t.Mapping[str, str]) -> list[int]:
         return [_total(path) for path in dumps]
 
 
-def _total(path: Path) -> int:
-    found = re.search(r"^totals: (\d+)", path.read_text(), re.MULTILINE)
+def _total(path: Path) -> Total:
+    text = path.read_text()
+    found = re.search(r"^totals: (\d+)", text, re.MULTILINE)
     assert found is not None, path
-    return int(found[1])
+    named = re.search(rf"^c?fn=\((\d+)\) {_ON_MISS}$", text, re.MULTILINE)
+    if named is None:
+        return Total(int(found[1]), 0)
+    # A call's own line is followed by one with the place and the instructions of all that was called.
+    calls = re.compile(rf"^cfn=\({named[1]}\).*\ncalls=.*\n\S+ (\d+)$", re.MULTILINE)
+    return Total(int(found[1]), sum(map(int, calls.findall(text))))
 
 
 def problem() -> str | None:

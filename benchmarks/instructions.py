@@ -48,7 +48,9 @@ class Count(t.NamedTuple):
     case: str
     #: Instructions of the request itself.
     request: float
-    #: Instructions that the watcher put off until later, on a thread of its own.
+    #: Those of them that are there by chance: for what had no place in CPython's method cache.
+    missing: float
+    #: Instructions that the watcher put off until later.
     later: float
 
 
@@ -58,10 +60,18 @@ def count(job: Job, requests: int = REQUESTS) -> list[Count]:
     if job.url:
         environ["BENCH_URL"] = job.url
     program = [str(HERE / "counted.py"), job.watcher, str(requests), *job.cases]
-    stretches = [each / requests for each in callgrind.count(program, environ)]
-    pairs = zip(job.cases, stretches[::2], stretches[1::2], strict=False)
+    stretches = callgrind.count(program, environ)
     return [
-        Count(job.database, job.watcher, job.layout, case, request, later) for case, request, later in pairs
+        Count(
+            job.database,
+            job.watcher,
+            job.layout,
+            case,
+            request.instructions / requests,
+            request.missing / requests,
+            later.instructions / requests,
+        )
+        for case, request, later in zip(job.cases, stretches[::2], stretches[1::2], strict=False)
     ]
 
 

@@ -127,6 +127,7 @@ class SessionWatch:
         return Mount(
             create_web(app, watched, _process, lambda: _process.picture(watched)),
             watched.settings.url_prefix,
+            watched.spent.append,
         )
 
     def _watched_of(self, app: flask.Flask | None, settings: Settings, known: Baseline) -> Watched:

@@ -67,8 +67,8 @@ class Process:
         self.account = Account(self.ledger)
         #: This process as a member of those that share a store, by what tells stores apart.
         self._members: dict[object, Member] = {}
-        #: CPU seconds of the threads of stores that are used no more.
-        self._parted_seconds = 0.0
+        #: CPU seconds of the threads of stores that are used no more, and of work on the application's threads.
+        self._other_seconds = 0.0
         self._tick_lock = threading.RLock()
         self._told_deaf = False
         self._looks_on = False
@@ -124,6 +124,7 @@ class Process:
         with contextlib.suppress(Exception):
             self._enter_store(watched)
         self._leave_stores(but=watched)
+        self._own_seconds()
         self._watched.discard(watched)
         if not self.watched:
             self.recorder.detach()
@@ -188,9 +189,10 @@ class Process:
                 _untie(each)
 
     def _own_seconds(self) -> float:
-        """Return the CPU seconds that the watch's own threads have used."""
+        """Return the CPU seconds of the watch's own threads, and of judging and answering on the application's."""
+        self._other_seconds += sum(sum(_taken(each.spent)) for each in list(self._watched))
         publishers = [each.publisher for each in list(self._members.values()) if each.publisher is not None]
-        return self.watchdog.seconds + self._parted_seconds + sum(each.seconds for each in publishers)
+        return self.watchdog.seconds + self._other_seconds + sum(each.seconds for each in publishers)
 
     def _drop_metrics(self) -> None:
         """Unregister the metrics of registries that no application uses any more."""
@@ -310,7 +312,7 @@ class Process:
         try:
             if member is not None:
                 member.leave()
-                self._parted_seconds += member.publisher.seconds if member.publisher else 0.0
+                self._other_seconds += member.publisher.seconds if member.publisher else 0.0
         except Exception:
             self.extension_failed("the last publication")
 
@@ -386,6 +388,8 @@ class Process:
         self._tick_lock = threading.RLock()
         self.ledger.fork()
         self._extension_errors = self._extension_errors_forgiven = 0
+        self._own_seconds()
+        self._other_seconds = 0.0
         self.ledger.serving = False
         self.watchdog.after_fork()
         self.recorder.awake = False

@@ -8,6 +8,7 @@ import os
 import time
 import typing as t
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -33,9 +34,12 @@ from .report.timeline import timeline
 from .rules import Moment
 from .rules import Rule
 from .settings import Settings
+from .store.native import thread_seconds
 
 #: What the codes of rules on the application's configuration begin with.
 CONFIGURATION = "SW7"
+#: Spells of work between two ticks whose time is known.
+_SPELLS_KEPT = 10_000
 
 
 class Watched:
@@ -76,6 +80,8 @@ class Watched:
         self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error, known)
         self._allowed = allowed
         self._started = False
+        #: CPU seconds of work for it on the application's own threads, one by one: adding them up would take a lock.
+        self.spent: deque[float] = deque(maxlen=_SPELLS_KEPT)
         self.instance_path = "" if app is None else app.instance_path
         self._app_ref = weakref.ref(app) if app is not None else _nobody
         # The receivers themselves, so that asking costs a look and no call.
@@ -106,6 +112,11 @@ class Watched:
         """Judge a scope that has ended."""
         if not self.watching:
             return
+        before = thread_seconds()
+        self._judge(scope)
+        self.spent.append(thread_seconds() - before)
+
+    def _judge(self, scope: Scope) -> None:
         moment = self._moment()
         told: list[tuple[int, str]] = []
         for rule in self.rules:

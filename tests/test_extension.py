@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import typing as t
 import weakref
 from collections.abc import Callable
@@ -459,6 +460,47 @@ def test_custom_rule_is_ignored_by_its_name(shop_of: Callable[..., Shop], watch_
     with watch.scope("the long name"):
         pass
     assert [finding.scope.name for finding in watch.findings if finding.scope] == ["the long name"]
+
+
+@dataclass(frozen=True)
+class Laborious(Rule):
+    """Uses CPU time at the end of each scope."""
+
+    code = "X103"
+    name = "laborious-rule"
+    every_scope = True
+
+    def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            pass
+        return ()
+
+
+def own_seconds(registry: CollectorRegistry) -> float:
+    return registry.get_sample_value("sessionwatch_self_seconds_total") or 0.0
+
+
+def test_own_seconds_of_rules(shop: Shop, watch_of: Watch) -> None:
+    """What rules cost the thread of a request is in the watch's own CPU seconds."""
+    registry = CollectorRegistry()
+    watch = watch_of(shop.app, rules=[Laborious()], registry=registry)
+    watch.tick()
+    before = own_seconds(registry)
+    shop.get("/")
+    watch.tick()
+    assert own_seconds(registry) - before >= 0.05
+
+
+def test_own_seconds_of_pages(shop: Shop, watch_of: Watch) -> None:
+    """What the pages cost the application's threads is in the watch's own CPU seconds."""
+    registry = CollectorRegistry()
+    watch = watch_of(shop.app, rules=[], registry=registry)
+    watch.tick()
+    before = own_seconds(registry)
+    assert shop.get("/_sessionwatch/healthz") == 200
+    watch.tick()
+    assert own_seconds(registry) > before
 
 
 @dataclass(frozen=True)

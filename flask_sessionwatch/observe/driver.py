@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing as t
 
 #: libpq's PQTRANS_IDLE, PQTRANS_INERROR and PQTRANS_UNKNOWN, which psycopg and psycopg2 share.
@@ -12,6 +13,8 @@ _POSTGRES_UNKNOWN = 4
 _MYSQL_IN_TRANSACTION = 1
 _MYSQL_AUTOCOMMIT = 2
 _MYSQL = ("mysql", "mariadb")
+#: Whether sqlite3 has an autocommit beside its isolation level.
+_SQLITE_AUTOCOMMITS = sys.version_info >= (3, 12)
 
 
 def server_id(dbapi_connection: t.Any, dialect: str) -> int | None:
@@ -48,6 +51,20 @@ def has_failed(dbapi_connection: t.Any) -> bool | None:
     """Whether the transaction on *dbapi_connection* takes nothing but a rollback; None where it is not told."""
     status = _postgres_status(dbapi_connection)
     return None if status is None else status == _POSTGRES_IN_ERROR
+
+
+def driver_autocommits(dbapi_connection: t.Any) -> bool:
+    """Whether the driver was told to commit each statement by itself."""
+    level = getattr(dbapi_connection, "isolation_level", None)
+    if not _SQLITE_AUTOCOMMITS and isinstance(level, str):
+        return False  # sqlite3 has no other switch there
+    asked = getattr(dbapi_connection, "get_autocommit", None)
+    if callable(asked):
+        return bool(asked())
+    if getattr(dbapi_connection, "autocommit", None) is True:
+        return True
+    # sqlite3 without an isolation level begins nothing by itself; somebody else may have sent BEGIN.
+    return level is None and not getattr(dbapi_connection, "in_transaction", True)
 
 
 def is_in_transaction(dbapi_connection: t.Any) -> bool | None:

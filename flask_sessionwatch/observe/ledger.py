@@ -562,6 +562,7 @@ class Scope(Owner):
         "commits",
         "ended",
         "environ",
+        "first_commit",
         "held_peak",
         "holder",
         "incidents",
@@ -586,6 +587,8 @@ class Scope(Owner):
     also_begun: set[Transaction] | None
     held_peak: int
     commits: int
+    #: Whose commit was the first one.
+    first_commit: Checkout | Transaction | None
     incidents: list[Incident] | None
     last_transaction: Transaction | None
     #: The status line, once a response was built.
@@ -606,8 +609,6 @@ class Scope(Owner):
     checkouts_again: Rare[int] = Rare(0)
     #: The streaming results it asked for.
     streams: Rare[list[Stream] | None] = Rare(None)
-    #: Whose commit was the first one.
-    first_commit: Rare[Checkout | Transaction | None] = Rare(None)
     #: The name of the exception that left the view, the command or the block.
     error: Rare[str | None] = Rare(None)
     #: Whether it failed before its first commit, and whether it did so by abort().
@@ -722,7 +723,7 @@ def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, 
     scope.holder = holder
     scope.environ = scope.start_response = scope.answer = scope.rule = None
     scope.held = scope.also_held = scope.begun = scope.also_begun = None
-    scope.incidents = scope.last_transaction = None
+    scope.incidents = scope.last_transaction = scope.first_commit = None
     scope.ended = scope.measured = False
     scope.commits = scope.held_peak = 0
     scope.method = ""

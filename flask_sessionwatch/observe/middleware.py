@@ -120,7 +120,7 @@ class Middleware:
             scope.environ = environ
             scope.method = environ.get("REQUEST_METHOD", "")
             scope.start_response = start_response
-            scope.answer = scope.rule = scope.incidents = scope.last_transaction = None
+            scope.answer = scope.rule = scope.incidents = scope.last_transaction = scope.first_commit = None
             scope.held = scope.also_held = scope.begun = scope.also_begun = None
             scope.ended = scope.measured = False
             scope.more = None

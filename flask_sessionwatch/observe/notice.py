@@ -23,6 +23,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
 from .driver import cursor_is_closed
+from .driver import driver_autocommits
 from .driver import has_failed
 from .engines import keeps_in_memory
 from .frames import undisturbed
@@ -452,7 +453,7 @@ class Noticer:
         level = options.get("isolation_level")
         if level is None:
             level = getattr(connection.dialect, "_on_connect_isolation_level", None)
-        return level == "AUTOCOMMIT" or _driver_autocommits(connection._dbapi_connection.dbapi_connection)
+        return level == "AUTOCOMMIT" or driver_autocommits(connection._dbapi_connection.dbapi_connection)
 
     def core_write(self, checkout: Checkout) -> bool:
         """Begin to count anew where a Core connection's writes go into another transaction than before.
@@ -744,17 +745,6 @@ def writes(statement: str) -> bool:
 
 def _nothing() -> None:
     return None
-
-
-def _driver_autocommits(dbapi_connection: t.Any) -> bool:
-    asked = getattr(dbapi_connection, "get_autocommit", None)
-    if callable(asked):
-        return bool(asked())
-    if getattr(dbapi_connection, "autocommit", None) is True:
-        return True
-    # sqlite3 without an isolation level begins nothing by itself; somebody else may have sent BEGIN.
-    by_hand = getattr(dbapi_connection, "isolation_level", "") is None
-    return by_hand and not getattr(dbapi_connection, "in_transaction", True)
 
 
 def _operates(frame: FrameType | None, checkout: Checkout) -> bool:

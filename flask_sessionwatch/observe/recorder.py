@@ -40,6 +40,7 @@ from .notice import Noticer
 from .notice import writes
 from .queries import Queries
 from .stack import Stack
+from .stack import handled
 from .waits import Waits
 
 ERRORS_ENDURED = 10
@@ -451,19 +452,25 @@ class Recorder:
             self.notice.foreign_use(checkout.transaction, scope, sys._getframe(2))
 
     def _note_write(self, checkout: Checkout, cursor: t.Any, connection: t.Any, context: t.Any) -> None:
-        target: Transaction | Checkout = checkout.transaction or checkout
-        if target is checkout:
+        target: Transaction | Checkout | None = checkout.transaction
+        if target is None:
+            target = checkout
             if not self._hears_resets:
                 self._hear_resets()
             if self.notice.core_write(checkout):
                 event.listen(connection, "commit", self.on_core_commit)
-        if target.cursor is None and self.notice.in_autocommit(connection, context.execution_options):
+        if not context.isinsert:
+            cursor = self.notice.row_count(cursor, context)
+        if target.cursor is not None:
+            target.count_write(cursor)
+        elif self.notice.in_autocommit(connection, context.execution_options):
             return
+        else:
+            target.cursor = cursor
         if len(self.ledger.transactions) > 1:
             self.notice.stale.note_table(checkout.transaction, context)
-        target.count_write(self.notice.row_count(cursor, context))
         if target.wrote_at is None:
-            target.handled = id(sys.exc_info()[1])
+            target.handled = id(handled())
             # One view mostly flushes from one line: who began the transaction tells the ways apart.
             begun_by = id(target.stack[0][0]) if target.stack else 0
             frame = self.ledger.stacks.application_frame(_FORK_OF_CHECKOUT, begun_by)
@@ -529,22 +536,30 @@ class Recorder:
             if sys._getframe(_FRAMES_BETWEEN).f_code is _FOR_CONNECTION:
                 # after_begin follows at once, and knows the connection.
                 return
-            begun = self._begin(session, self.scope())
-            begun.stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
-            begun.handled = id(sys.exc_info()[1])
+            stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
+            self._enter(session, None, stack)
         except Exception:
             self.failed("after_transaction_create")
 
-    def _begin(self, session: t.Any, scope: Scope | None) -> Transaction:
-        """Enter a Session's root transaction that was begun without a connection."""
+    def _enter(  # noqa: PLR0915, as for on_checkout
+        self, session: t.Any, checkout: Checkout | None, stack: Stack
+    ) -> Transaction:
+        """Enter a Session's root transaction, which begins with *checkout* or without a connection."""
         begun = Transaction()
-        begun.holder = self.holder()
-        begun.began_at = clock()
-        begun.stack = ()
-        self._enter(begun, session, scope)
-        return begun
-
-    def _enter(self, begun: Transaction, session: t.Any, scope: Scope | None) -> None:
+        begun.stack = stack
+        if checkout is None:
+            scope = current_scope.get()
+            if scope is None or scope.ended:
+                scope = self.find_scope()
+            try:
+                begun.holder = self.local.holder
+            except AttributeError:
+                begun.holder = self.holder()
+            begun.began_at = clock()
+        else:
+            scope = checkout.scope
+            begun.holder = checkout.holder
+            begun.began_at = checkout.began_at
         if scope is None:
             scope = self.ledger.lender_of(session)
         begun.session_key = key = session.hash_key
@@ -555,7 +570,8 @@ class Recorder:
         begun.ended_at = begun.ending = begun.cursor = begun.failure = None
         begun.wrote_at = begun.tables = begun.ended_by = begun.more = None
         begun.committed = begun.rolled_back = False
-        begun.writes = begun.handled = 0
+        begun.writes = 0
+        begun.handled = id(handled())
         begun.checkouts = ()
         begun.scope = scope
         self.ledger.transactions[key] = begun
@@ -569,6 +585,7 @@ class Recorder:
                 scope.enter(begun)
             if scope.incidents is not None:
                 self.notice.begun_again(scope, session, sys._getframe(2))
+        return begun
 
     def on_begin(  # noqa: C901, PLR0915, as for on_checkout
         self, session: t.Any, transaction: t.Any, connection: t.Any
@@ -585,22 +602,24 @@ class Recorder:
                 checkout = _claimed(transaction, connection)
             if begun is None:
                 if checkout is None:
-                    begun = self._begin(session, self.scope())
-                    begun.stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
+                    stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
                 else:
-                    begun = Transaction()
-                    begun.holder = checkout.holder
-                    begun.began_at = checkout.began_at
-                    begun.stack = checkout.stack
-                    self._enter(begun, session, checkout.scope)
-                    begun.handled = id(sys.exc_info()[1])
+                    stack = checkout.stack
+                begun = self._enter(session, checkout, stack)
             elif checkout is not None and session._flushing and begun.wrote_at is None:
-                self._note_flush(begun, checkout)
+                # The line that flushes writes first, and was found when it checked out the connection.
+                stack = checkout.stack
+                if stack and (
+                    (begun.stack and stack[0][0] is begun.stack[0][0])
+                    or self.ledger.stacks.is_application(stack[0][0].co_filename)
+                ):
+                    begun.wrote_at = stack[0]
+                    begun.handled = id(handled())
             if checkout is None:
                 begun.external = not begun.checkouts
             elif checkout.transaction is None:
                 checkout.transaction = begun
-                begun.checkouts += (checkout,)
+                begun.checkouts = (*begun.checkouts, checkout) if begun.checkouts else (checkout,)
                 scope = begun.scope
                 if checkout.scope is not scope:
                     self.notice.foreign_use(begun, checkout.scope, sys._getframe(1))
@@ -610,25 +629,19 @@ class Recorder:
             self.failed("after_begin")
             self._lose_track(session)
 
-    def _note_flush(self, begun: Transaction, checkout: Checkout) -> None:
-        """Remember the line that flushes: it writes first, and was found when it checked out the connection."""
-        stack = checkout.stack
-        if stack and self.ledger.stacks.is_application(stack[0][0].co_filename):
-            begun.wrote_at = stack[0]
-            begun.handled = id(sys.exc_info()[1])
-
     def on_commit(self, session: t.Any) -> None:  # noqa: C901, as for on_checkout
         """Count a commit; the release of a savepoint is none."""
         if not self.active:
             return
         try:
             begun = self.ledger.transactions.get(session.hash_key)
-            if begun is None or session.in_nested_transaction():
+            # Only one that has remembered more than most can have had a savepoint.
+            if begun is None or (begun.more is not None and session.in_nested_transaction()):
                 return
             begun.committed = True
             if begun.tables is not None:
                 self.notice.stale.published(begun, session)
-            if getattr(session, "_flushing", False):
+            if session._flushing:
                 self.notice.ended_by(begun, sys._getframe(1))
             if begun.failure is not None:
                 # PostgreSQL answers the COMMIT of an aborted transaction with a silent rollback.
@@ -638,7 +651,11 @@ class Recorder:
                 if scope is None or scope.ended:
                     scope = self.scope()
                 if scope is not None:
-                    self.notice.commit(scope, begun, sys._getframe(1), session)
+                    if scope.commits:
+                        self.notice.commit(scope, begun, sys._getframe(1), session)
+                    else:
+                        scope.commits = 1
+                        scope.first_commit = begun
                 else:
                     self.notice.grown(None, sys._getframe(1), session)
             elif begun.scope is not None:

@@ -15,6 +15,16 @@ from collections.abc import Mapping
 from types import CodeType
 from types import FrameType
 
+if sys.version_info >= (3, 11):
+    #: Returns the exception that is being handled, at half the cost of ``sys.exc_info()``.
+    handled = sys.exception
+else:
+
+    def handled() -> BaseException | None:
+        """Return the exception that is being handled."""
+        return sys.exc_info()[1]
+
+
 Call: t.TypeAlias = "tuple[CodeType, int]"
 Stack: t.TypeAlias = "tuple[Call, ...]"
 
@@ -27,6 +37,9 @@ _LIBRARY_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.s
 
 #: Ways through the library to a listener that are remembered.
 _WAYS_KEPT = 10_000
+
+
+getframe = sys._getframe
 
 
 class Site(t.NamedTuple):
@@ -72,14 +85,15 @@ class Stacks:
         self._hooks = hooks or {}
         self._paths: tuple[str, ...] = ()
         self._known: dict[str, bool] = {}
-        #: How deep the application was found below a listener, and what it had called, by the way to that listener.
-        self._depths: dict[int, tuple[int, CodeType | None]] = {}
+        #: By the way to a listener: how deep below it was what the application had called, and the code of both.
+        self._depths: dict[int, tuple[int, CodeType, CodeType]] = {}
 
     def add_paths(self, paths: Iterable[str]) -> None:
         """Count the code below *paths* as the application's, less installed libraries."""
         added = {os.path.join(absolute(path), "") for path in paths}
         self._paths = tuple(sorted(added.union(self._paths)))
         self._known = {}
+        self._depths = {}
 
     def is_application(self, filename: str) -> bool:
         """Whether *filename* is the application's own code."""
@@ -99,18 +113,19 @@ class Stacks:
 
     def capture(self, frame: FrameType | None) -> Stack:
         """Keep the calls from *frame* outward, innermost first."""
+        return tuple(self._calls(frame, self.depth))
+
+    def _calls(self, frame: FrameType | None, left: int) -> list[Call]:
+        inner, boundary = self.inner, self.boundary
         calls: list[Call] = []
-        append = calls.append
-        boundary, inner = self.boundary, self.inner
-        for _ in range(self.depth):
-            if frame is None:
-                break
+        while left and frame is not None:
             code = frame.f_code
             if code is inner or code is boundary:
                 break
-            append((code, frame.f_lasti))
+            calls.append((code, frame.f_lasti))
             frame = frame.f_back
-        return tuple(calls)
+            left -= 1
+        return calls
 
     def capture_application(self, fork: int) -> Stack:
         """Keep the calls from the application's innermost one outward, without the library's in between.
@@ -122,29 +137,30 @@ class Stacks:
             return ()
         # This is application_frame() and capture() once more: two calls cost as much as what they do.
         way = 0
-        frame: FrameType | None = None
+        frame: t.Any = None
         try:
-            way = id(sys._getframe(fork + 1).f_code)
-            depth, before = self._depths[way]
-            frame = sys._getframe(depth)
-            code = frame.f_code
-            if sys._getframe(depth - 1).f_code is not before or not self._known[code.co_filename]:
+            way = id(getframe(fork + 1).f_code)
+            depth, before, found = self._depths[way]
+            frame = getframe(depth)
+            if frame.f_code is before:
+                frame = frame.f_back
+                code = frame.f_code
+                if code is not found and not self._known[code.co_filename]:
+                    frame = None
+            else:
                 frame = None
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, AttributeError):
             frame = None
         if frame is None:
-            frame = self._walk_to_application(sys._getframe(1), way)
-            return self.capture(sys._getframe(1) if frame is None else frame)
-        inner, boundary = self.inner, self.boundary
-        calls: list[Call] = []
-        while code is not inner and code is not boundary:
-            calls.append((code, frame.f_lasti))
-            frame = frame.f_back
-            left -= 1
-            if frame is None or not left:
-                break
-            code = frame.f_code
-        return tuple(calls)
+            frame = self._walk_to_application(getframe(1), way)
+            return self.capture(getframe(1) if frame is None else frame)
+        inner = self.inner
+        first = (code, frame.f_lasti)
+        frame = frame.f_back
+        # Most views use their session themselves.
+        if frame is None or frame.f_code is inner or left == 1:
+            return (first,)
+        return (first, *self._calls(frame, left - 1))
 
     def application_frame(self, fork: int, hint: int = 0) -> FrameType | None:
         """Return the application's innermost frame below the caller.
@@ -158,24 +174,28 @@ class Stacks:
         """
         way = hint
         try:
-            way ^= id(sys._getframe(fork + 1).f_code)
-            depth, before = self._depths[way]
-            frame = sys._getframe(depth)
+            way ^= id(getframe(fork + 1).f_code)
+            depth, before, _ = self._depths[way]
+            frame: t.Any = getframe(depth)
             # Behind the same function of the library as the last time, it is the application's innermost frame.
-            if sys._getframe(depth - 1).f_code is before and self._known[frame.f_code.co_filename]:
-                return frame
-        except (KeyError, ValueError):  # not come this way before, or the stack is not that deep
+            if frame.f_code is before:
+                frame = frame.f_back
+                if self._known[frame.f_code.co_filename]:
+                    return frame  # type: ignore[no-any-return]
+        except (KeyError, ValueError, AttributeError):  # not come this way before, or not that deep
             pass
-        return self._walk_to_application(sys._getframe(1), way)
+        return self._walk_to_application(getframe(1), way)
 
     def _walk_to_application(self, frame: FrameType | None, way: int) -> FrameType | None:
-        depth, before = 1, None
+        depth = 1
+        before: CodeType | None = None
         while frame is not None:
             code = frame.f_code
             if self.is_application(code.co_filename):
                 if len(self._depths) >= _WAYS_KEPT:
                     self._depths.clear()
-                self._depths[way] = depth, before
+                if before is not None:
+                    self._depths[way] = depth - 1, before, code
                 return frame
             frame, before = frame.f_back, code
             depth += 1
