@@ -52,7 +52,10 @@ _COUNTERS = {
     "findings": ("Occurrences of findings.", ("code", "rule", "level")),
     "findings_dropped": ("Findings that found no room in memory or in a queue.", ()),
     "internal_errors": ("Errors in the watcher and its sinks; after ten of its own it steps aside.", ()),
-    "self_seconds": ("CPU seconds of the watcher's own threads.", ()),
+    "self_seconds": (
+        "CPU seconds of the watcher's own threads, and of judging and of the pages on the application's.",
+        (),
+    ),
 }
 _HISTOGRAMS = {
     "session_duration_seconds": ("How long a Session was in a transaction.", ("scope_kind",), SECONDS),
@@ -142,7 +145,7 @@ class Metrics:
 
         :param harvest: what has ended.
         :param errors: how many errors there were inside the watcher and its sinks so far.
-        :param self_seconds: CPU seconds that the watcher's thread has used so far.
+        :param self_seconds: CPU seconds that the watcher has used so far.
         """
         with self._lock:
             live = list(ledger.checkouts)
