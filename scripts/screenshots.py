@@ -126,8 +126,10 @@ def main() -> None:
 
 
 def take_for_readme(address: str, token: str) -> None:
-    for name, look in (("now", "light"), ("finding", "dark")):
+    """Take one light and one dark, each so large that it stays below 150 kB."""
+    for name, look, width, height in (("now", "light", 1280, 860), ("finding", "dark", 1120, 720)):
         with browsing(look, address, token) as photographer:
+            photographer.page.set_viewport_size({"width": width, "height": height})
             photographer.go(name)
             photographer.take(IMAGES / f"{name}.png", whole=False)
 

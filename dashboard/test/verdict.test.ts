@@ -41,10 +41,11 @@ describe("at a glance", () => {
     });
   });
 
-  test("the finding of the same line and scope is the evidence", () => {
+  test("the worst finding of the same line and scope is the evidence", () => {
     const findings = [
       finding({ fingerprint: "elsewhere", site: site("carts") }),
       finding({ fingerprint: "other scope", scope: "GET /other" }),
+      finding({ fingerprint: "consequence", code: "SW103", level: "info" }),
       finding({ fingerprint: "this" }),
     ];
     expect(verdict(live({ checkouts: [leak()] }), findings).guilty?.finding?.fingerprint).toBe("this");

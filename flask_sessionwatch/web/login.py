@@ -86,7 +86,7 @@ _LOGIN = """<!doctype html>
 </head>
 <body>
 <main>
-<h1>flask_sessionwatch</h1>
+<h1><img src="{{ icon }}" alt="" width="28" height="28"> flask_sessionwatch</h1>
 <form method="post">
 <input name="username" value="sessionwatch" autocomplete="username" hidden>
 <label for="token">Token</label>
@@ -100,17 +100,35 @@ _LOGIN = """<!doctype html>
 </html>
 """
 
-_STYLE = """:root { color-scheme: light dark; --line: #8a8f98; --accent: #0b5cad; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --accent: #7db8f5; --bad: #ff8a80; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; display: grid; place-items: center; min-height: 100vh; }
-main { width: min(22rem, calc(100vw - 2rem)); }
-h1 { font-size: 1.25rem; }
+_STYLE = """:root {
+  color-scheme: light dark;
+  --ground: #f5f6f8; --surface: #fff; --ink: #1b2430; --quiet: #566274; --line: #dde2ea; --field: #8792a2;
+  --accent: #1f5fbf; --on-accent: #fff; --bad: #a8201a;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #11151b; --surface: #191f28; --ink: #e3e8ef; --quiet: #9caabb; --line: #2c3643; --field: #69778a;
+    --accent: #86b6ff; --on-accent: #11151b; --bad: #ff9d94;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--ground); color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+}
+main {
+  width: min(24rem, calc(100vw - 2rem)); padding: 1.75rem 2rem; border: 1px solid var(--line); border-radius: .75rem;
+  background: var(--surface);
+}
+h1 { margin: 0 0 1.25rem; display: flex; gap: .6rem; align-items: center; font-size: 1.125rem; font-weight: 650; }
 form { display: grid; gap: .5rem; }
-input, button { font: inherit; padding: .5rem .75rem; border: 1px solid var(--line); border-radius: 6px; }
-input:focus-visible, button:focus-visible { outline: 3px solid var(--accent); outline-offset: 1px; }
-button { cursor: pointer; }
+label { color: var(--quiet); font-size: .875rem; }
+input, button { width: 100%; padding: .55rem .75rem; border-radius: .5rem; font: inherit; }
+input { border: 1px solid var(--field); background: var(--ground); color: inherit; }
+button { border: 0; background: var(--accent); color: var(--on-accent); font-weight: 600; cursor: pointer; }
+input:focus-visible, button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 p[role=alert] { margin: 0; min-height: 1.5em; color: var(--bad); }
-.note { font-size: .875rem; }
+.note { margin: 1.25rem 0 0; color: var(--quiet); font-size: .875rem; }
 """
 
 _ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">

@@ -58,13 +58,6 @@ def demo(**environment: str) -> t.Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> t.Iterator[str]:
-    """The address of the dashboard of a shop with four workers."""
-    with demo(GUNICORN_CMD_ARGS="--workers 4") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def browser() -> t.Iterator[sync_api.Browser]:
     """Chromium without a window."""
     if not Path(CHROMIUM).exists():

@@ -6,7 +6,9 @@ import re
 import typing as t
 from urllib.parse import urljoin
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import APIResponse
 from playwright.sync_api import Error
 from playwright.sync_api import Locator
@@ -17,6 +19,8 @@ from tests.browser.conftest import PAGES
 from tests.browser.conftest import TOKEN
 from tests.browser.conftest import Reader
 from tests.browser.conftest import Visit
+from tests.browser.conftest import demo
+from tests.conftest import Servers
 
 PHONE = {"viewport": {"width": 360, "height": 740}}
 DESK = {"viewport": {"width": 1280, "height": 900}}
@@ -51,6 +55,32 @@ def freeze(reader: Reader, path: str) -> t.Any:
         with reader.page.expect_response(re.compile(rf"/api/v1/{path}(\?|$)")):
             pass
     return answers[0].json()
+
+
+@pytest.fixture(scope="module")
+def database(servers: Servers) -> t.Iterator[str | None]:
+    """The URL of a PostgreSQL database for the shop; None where there is no server, so that it takes SQLite."""
+    server = servers.find("postgresql")
+    if isinstance(server, str):
+        yield None
+        return
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def postgresql(database: str | None, servers: Servers) -> str:
+    """The URL of the shop's database."""
+    return database or servers.refuse("there is no PostgreSQL server")
+
+
+@pytest.fixture(scope="module")
+def dashboard(database: str | None) -> t.Iterator[str]:
+    """The address of the dashboard of a shop with four workers."""
+    more = {} if database is None else {"SHOP_DATABASE_URI": database}
+    with demo(GUNICORN_CMD_ARGS="--workers 4", **more) as address:
+        yield address
 
 
 def luminance(colour: str) -> float:
@@ -172,16 +202,47 @@ def test_holders(visit: Visit) -> None:
     """Whoever holds a connection is in the table, with scope and site; a leak is called one, at the top of the page too."""
     reader = visit(**DESK)
     reader.open()
-    leaked = re.compile(r"GET /pages/\w+.*leaked.*shop/site_settings\.py:\d+", re.DOTALL)
-    row = reader.panel("Holders").get_by_role("row").filter(has_text=leaked).first
     for _ in range(8):
-        reader.page.request.get(urljoin(reader.address, "/pages/delivery"))
+        provoke_leak(reader)
         # The leak lasts until somebody of the staff edits a page, which may be at once.
         with contextlib.suppress(AssertionError):
-            expect(row).to_be_visible(timeout=2_500)
+            expect(leaked_row(reader)).to_be_visible(timeout=2_500)
             expect(reader.page.locator(".verdict.error")).to_contain_text("leaked", timeout=2_500)
             return
     pytest.fail("no leak was shown")
+
+
+def test_server_pids_are_those_of_the_database(visit: Visit, postgresql: str) -> None:
+    """PostgreSQL says of the backend that is shown with a leak that it is idle in a transaction."""
+    reader = visit(**DESK)
+    reader.open()
+    states: list[object] = []
+    for _ in range(8):
+        provoke_leak(reader)
+        with contextlib.suppress(Error, AssertionError):
+            expect(leaked_row(reader)).to_be_visible(timeout=2_500)
+            pid = leaked_row(reader).locator("[data-title='Server pid']").inner_text(timeout=500)
+            states.append(state_of(postgresql, int(pid)))
+            if states[-1] == "idle in transaction":
+                return
+    pytest.fail(f"PostgreSQL says of the backends of leaks: {states}")
+
+
+def provoke_leak(reader: Reader) -> None:
+    reader.page.request.get(urljoin(reader.address, "/pages/delivery"))
+
+
+def leaked_row(reader: Reader) -> Locator:
+    leaked = re.compile(r"GET /pages/\w+.*leaked.*shop/site_settings\.py:\d+", re.DOTALL)
+    return reader.panel("Holders").get_by_role("row").filter(has_text=leaked).first
+
+
+def state_of(url: str, pid: int) -> object:
+    """Return what PostgreSQL says of one of its backends."""
+    conninfo = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(conninfo) as connection:
+        found = connection.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone()
+    return None if found is None else found[0]
 
 
 def test_a_holder_opens_to_its_stacks(visit: Visit) -> None:

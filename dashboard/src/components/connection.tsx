@@ -83,7 +83,7 @@ export function NoAnswerYet() {
       <h2>No answer yet</h2>
       <p>
         The watcher has not answered since this page was opened. If every worker waits for a connection, none is left to
-        answer.
+        answer: the standalone server, <code>flask-sessionwatch serve</code>, shows this page from the store alone.
       </p>
     </section>
   );

@@ -5,6 +5,8 @@ import { INTERVAL_MS, usePolling } from "../polling";
 import type { OneHeld } from "../shapes";
 import { Stack } from "./stack";
 
+const NOBODY = "Nobody is at work with it: its thread is over, or elsewhere.";
+
 interface HeldDetailProps {
   id: string;
   fetchOne: (id: string, signal: AbortSignal) => Promise<Received<OneHeld>>;
@@ -22,7 +24,7 @@ export function HeldDetail({ id, fetchOne, title }: HeldDetailProps) {
   return (
     <div class="stacks">
       <Stack title={title} frames={stack} sources={sources} />
-      <Stack title={doing === null ? "Now at" : `Now ${doing}, at`} frames={now} sources={sources} />
+      <Stack title={doing === null ? "Now at" : `Now ${doing}, at`} frames={now} sources={sources} empty={NOBODY} />
     </div>
   );
 }

@@ -9,16 +9,18 @@ interface StackProps {
   frames: Frame[];
   /** Lines of the application's files, shown below their frames. */
   sources?: Source[];
+  /** Said where there is none. */
+  empty?: string;
 }
 
 /** Innermost frame first, as it is sent. */
-export function Stack({ title, frames, sources = [] }: StackProps) {
+export function Stack({ title, frames, sources = [], empty = "No stack was kept." }: StackProps) {
   const groups = groupFrames(frames);
   return (
     <section class="stack">
       <h3>{title}</h3>
       {frames.length === 0 ? (
-        <p class="quiet">No stack was kept.</p>
+        <p class="quiet">{empty}</p>
       ) : (
         groups.map((group, index) => <Group key={index} group={group} sources={sources} open={groups.length === 1} />)
       )}

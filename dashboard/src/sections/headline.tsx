@@ -3,8 +3,9 @@ import { Age } from "../components/clock";
 import { Figure } from "../components/figure";
 import { ScopeText } from "../components/labels";
 import { addressOf } from "../router";
-import type { Findings, Level, Live, Series } from "../shapes";
+import type { Findings, Live, Series } from "../shapes";
 import { total } from "../view/chart";
+import { LEVELS } from "../view/findings";
 import { counted, sinceOf } from "../view/format";
 import type { EngineUse } from "../view/live";
 import { number } from "../view/numbers";
@@ -99,8 +100,6 @@ function TransactionsFigure({ series: { transactions, step_seconds: step } }: { 
     </Figure>
   );
 }
-
-const LEVELS: readonly Level[] = ["error", "warning", "info"];
 
 function FindingsFigure({ counts: { open, resolved } }: { counts: Findings["counts"] }) {
   const worst = LEVELS.find((level) => open[level] > 0);

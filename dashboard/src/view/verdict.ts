@@ -1,6 +1,7 @@
 /** Four answers at a glance: is anything leaking, who holds the connections, which line is guilty, what is to be done. */
 
 import type { Checkout, Finding, Held, Live, Session, Site } from "../shapes";
+import { LEVELS } from "./findings";
 import { counted } from "./format";
 import { type EngineUse, engineUses, useInWords } from "./live";
 
@@ -92,10 +93,12 @@ function guiltyOf(held: readonly Held[], findings: readonly Finding[]): Guilty |
   return { site, scope, held: most.length, of: held.length, oldest, finding: foundAt(site, scope, findings) };
 }
 
-/** What was found at this line, if it can be in this scope. */
+/** What was found at this line: rather in this scope, and rather the worst. */
 function foundAt(site: Site, scope: string | null, findings: readonly Finding[]): Finding | null {
+  const distance = (finding: Finding): number =>
+    LEVELS.indexOf(finding.level) + (finding.scope === scope ? 0 : LEVELS.length);
   const here = findings.filter((finding) => finding.site !== null && placeOf(finding.site) === placeOf(site));
-  return here.find((finding) => finding.scope === scope) ?? here[0] ?? null;
+  return [...here].sort((one, other) => distance(one) - distance(other))[0] ?? null;
 }
 
 const placeOf = ({ filename, lineno }: Site): string => `${filename}:${lineno}`;
