@@ -24,7 +24,7 @@ def _idle(moment: Moment, threshold: float | None) -> Iterator[tuple[Checkout, f
     limit = moment.settings.idle_in_transaction if threshold is None else threshold
     for checkout in moment.checkouts:
         idle = moment.now - checkout.used_at
-        if idle <= limit or not checkout.statements or _is_told_as_leaked(checkout):
+        if idle <= limit or not checkout.statements or _is_told_otherwise(checkout, moment):
             continue
         if moment.present.runs_statement(checkout.user):
             checkout.busy_at = moment.now
@@ -32,8 +32,12 @@ def _idle(moment: Moment, threshold: float | None) -> Iterator[tuple[Checkout, f
             yield checkout, idle, limit
 
 
-def _is_told_as_leaked(checkout: Checkout) -> bool:
-    return checkout.leaked or (checkout.transaction is not None and checkout.transaction.leaked)
+def _is_told_otherwise(checkout: Checkout, moment: Moment) -> bool:
+    """Whether it leaked, or several threads share it: whose it is cannot be said then, and that is told."""
+    transaction = checkout.transaction
+    if transaction is not None and (transaction.leaked or moment.ledger.is_contested(transaction)):
+        return True
+    return checkout.leaked
 
 
 def _has_written(checkout: Checkout) -> bool:
@@ -229,7 +233,7 @@ class LongTransaction(Rule):
         threshold = moment.settings.long_transaction if self.threshold is None else self.threshold
         for checkout in moment.checkouts:
             began_at = _transaction_began_at(checkout, moment)
-            if began_at is None or moment.now - began_at <= threshold or _is_told_as_leaked(checkout):
+            if began_at is None or moment.now - began_at <= threshold or _is_told_otherwise(checkout, moment):
                 continue
             if in_transaction(checkout) and self.is_news(checkout, self.level):
                 yield self._told(checkout, moment, moment.now - began_at)

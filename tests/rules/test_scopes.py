@@ -276,6 +276,29 @@ def test_overlap(any_world: World) -> None:
     assert any_world.heard == ["SW303 error"]
 
 
+def test_shared_session_that_is_idle(any_world: World) -> None:
+    """SW303: a Session that several threads share is told as that; that it is idle as well is nobody's fault."""
+    any_world.configure(idle_in_transaction=0.5)
+    engine = shareable(any_world)
+
+    @any_world.view()
+    def view() -> str:
+        with orm.Session(engine) as session:
+            session.scalar(sa.select(Item.id))
+            overlapping(
+                any_world,
+                engine,
+                session,
+                lambda: session.connection().exec_driver_sql("SELECT 2").close(),
+            )
+            any_world.wait_for("SW303")
+            any_world.tick_after(5.0)
+        return "ok"
+
+    any_world.open()
+    assert any_world.heard == ["SW303 error"]
+
+
 def test_scope_of_an_overlap(any_world: World) -> None:
     """SW303: a worker thread has no scope; the finding names the scope that the Session's transaction is in."""
     engine = shareable(any_world)
