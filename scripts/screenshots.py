@@ -48,6 +48,8 @@ def shop() -> cabc.Iterator[str]:
             sys.exit("the demo did not say where its dashboard is")
         finally:
             process.terminate()
+            # What it says at its end has to be read, or it fails while it says it.
+            process.communicate()
 
 
 class Photographer:
