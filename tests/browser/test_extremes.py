@@ -6,12 +6,14 @@ import threading
 import typing as t
 
 import flask
+import jsonschema
 import pytest
 from playwright.sync_api import Browser
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
 from flask_sessionwatch import SessionWatch
+from flask_sessionwatch.web import openapi
 from tests.browser import fakes
 from tests.browser.conftest import PAGES
 from tests.browser.conftest import TOKEN
@@ -66,6 +68,17 @@ def turned_evil(value: t.Any, name: str = "", place: int = 0) -> t.Any:
         return [turned_evil(each, name, place + at) for at, each in enumerate(value)]
     is_time = isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT", value)
     return EVIL[place % len(EVIL)] if isinstance(value, str) and not is_time else value
+
+
+def test_what_is_made_up_could_have_been_answered() -> None:
+    """The answers that these tests make up are as the OpenAPI document says."""
+    described = openapi.document("")
+    held = {"checkouts/{id}": fakes.checkout(0), "sessions/{id}": fakes.session(0)}
+    answers = fakes.everything() | {name: fakes.one_held(each) for name, each in held.items()}
+    for name, answer in answers.items():
+        path = "/api/v1/" + name.replace(FINDING, "findings/{fingerprint}")
+        schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer, {**schema, "components": described["components"]})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
