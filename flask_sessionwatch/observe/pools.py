@@ -74,6 +74,11 @@ def is_stuck(state: PoolState, stacks: Stacks, tick: float, now: float) -> bool:
     return not busy or still >= max(STUCK_IN_STATEMENT_AFTER, least)
 
 
+def lasting(seconds: float) -> str:
+    """Say how long something lasts, in the unit that suits it: most requests are over in milliseconds."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.0995 else f"{seconds:.1f} s"
+
+
 def described(
     checkout: Checkout, stacks: Stacks, now: float, frames: Frames, asking: Holder | None = None
 ) -> str:
@@ -83,7 +88,7 @@ def described(
     """
     scope = "outside of any scope" if checkout.scope is None else checkout.scope.name
     site = stacks.site(checkout.stack)
-    text = f"{scope}, held {now - checkout.began_at:.1f} s by thread '{checkout.holder.name}'"
+    text = f"{scope}, held {lasting(now - checkout.began_at)} by thread '{checkout.holder.name}'"
     text += f", checked out at {site}" if site is not None else ""
     if checkout.user is not asking:
         present = doing(checkout.user.frame_among(frames), stacks)

@@ -8,6 +8,7 @@ import typing as t
 
 from ..finding import Finding
 from ..finding import printable
+from ..observe.pools import lasting
 
 logger = logging.getLogger("flask_sessionwatch")
 
@@ -46,7 +47,7 @@ def _as_closing_text(finding: Finding, seconds: float) -> str:
     scope = None if finding.scope is None else finding.scope.name
     site = None if finding.site is None else f"{finding.verb} at {finding.site}"
     place = ", ".join(filter(None, (scope, site)))
-    text = f"{finding.code} {finding.rule}: returned after {seconds:.1f} s."
+    text = f"{finding.code} {finding.rule}: returned after {lasting(seconds)}."
     return printable(f"{text} ({place})" if place else text)
 
 

@@ -28,6 +28,7 @@ from ..observe.ledger import Spell
 from ..observe.ledger import Transaction
 from ..observe.ledger import clock
 from ..observe.pools import PoolState
+from ..observe.pools import lasting
 from ..observe.pools import pool_states
 from ..observe.present import Present
 from ..observe.setup import Setup
@@ -97,7 +98,7 @@ class Moment:
 
     def held(self, record: Record) -> str:
         """Say how long and by which thread a live record is held."""
-        return f"held {self.now - record.began_at:.1f} s, thread '{record.holder.name}'"
+        return f"held {lasting(self.now - record.began_at)}, thread '{record.holder.name}'"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ..finding import Level
 from ..observe.ledger import Checkout
 from ..observe.ledger import Incident
 from ..observe.ledger import Scope
+from ..observe.pools import lasting
 from ..observe.present import pool_use
 from .base import Moment
 from .base import Rule
@@ -130,7 +131,7 @@ class AbandonedConnection(Rule):
         seconds = (checkout.ended_at or moment.now) - checkout.began_at
         message = (
             f"{in_scope(incident.scope)} dropped a connection of engine '{checkout.engine.name}' without closing it; "
-            f"the garbage collector returned it after {seconds:.1f} s."
+            f"the garbage collector returned it after {lasting(seconds)}."
         )
         yield self.finding(
             moment,

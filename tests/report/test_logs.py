@@ -135,7 +135,7 @@ def test_resolved(lines: t.Callable[[], list[str]]) -> None:
 def test_resolved_outside_of_any_scope(lines: t.Callable[[], list[str]]) -> None:
     """The closing twin of work without a scope names the site alone."""
     LogSink().resolved(finding(scope=None), 0.04)
-    assert lines()[0].endswith("returned after 0.0 s. (checked out at /srv/shop/orders.py:42 in list_orders)")
+    assert lines()[0].endswith("returned after 40 ms. (checked out at /srv/shop/orders.py:42 in list_orders)")
 
 
 def test_resolved_without_a_site(lines: t.Callable[[], list[str]]) -> None:
