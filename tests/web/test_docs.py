@@ -26,7 +26,8 @@ from tests.web.test_prometheus import program
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+BESIDE = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+PAGES = sorted([*BESIDE, *(ROOT / "docs").glob("*.md")])
 
 
 def page(name: str) -> str:
@@ -87,12 +88,10 @@ def test_settings_page() -> None:
 
 
 def test_readme_settings() -> None:
-    """README.md lists the settings that do something, with the same defaults."""
-    without_effect = {"max_checkouts", "max_identity_map"}
+    """README.md lists every setting, with the same defaults."""
     defaults = {
         f"SESSIONWATCH_{each.name.rstrip('_').upper()}": str(each.default)
         for each in dataclasses.fields(Settings)
-        if each.name not in without_effect
     }
     assert defaults == {key: default for key, default, _ in rows(README, "SESSIONWATCH_")}
 
