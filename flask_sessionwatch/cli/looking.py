@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import click
 from flask.cli import ScriptInfo
 
+from ..report.baseline import Baseline
+from ..report.baseline import read
 from ..settings import ConfigError
 from ..settings import Settings
 from ..store import Store
@@ -47,29 +49,37 @@ class Source(t.Protocol):
 
 
 class StoreSource:
-    """Reads what the workers have published to *store*."""
+    """Reads what the workers have published to *store*.
+
+    :param baseline: what is known here, also where the worker that found it did not know.
+    """
 
     warning: str | None = None
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, baseline: Baseline) -> None:
         self._store = store
+        self._baseline = baseline
         self.strange = f"{store!r} has something in it that is not understood here; is it of another version?"
 
     def live(self) -> Data:
         return self._read(lambda picture: picture.live(stacks=False))
 
     def findings(self) -> list[Data]:
-        return self._read(Picture.findings)
+        return [self._marked(each) for each in self._read(Picture.findings)]
 
     def finding(self, fingerprint: str) -> Data | None:
-        return self._read(lambda picture: picture.finding(fingerprint))
+        found = self._read(lambda picture: picture.finding(fingerprint))
+        return None if found is None else self._marked(found)
 
     def scopes(self) -> Data:
         return self._read(Picture.scopes)
 
-    def _read(self, read: t.Callable[[Picture], T]) -> T:
+    def _marked(self, finding: Data) -> Data:
+        return {**finding, "known": finding["known"] or self._baseline.has(finding)}
+
+    def _read(self, ask: t.Callable[[Picture], T]) -> T:
         picture = Picture(self._store)
-        found = read(picture)
+        found = ask(picture)
         if picture.problem is not None:
             raise Trouble(f"The store cannot be read: {picture.problem}.")
         return found
@@ -133,7 +143,7 @@ def source_of(store: str | None, url: str | None, token: str | None) -> Source:
 
         return ServiceSource(url, token)
     try:
-        return StoreSource(_of_application() if store is None else open_to_read(store))
+        return StoreSource(_of_application() if store is None else open_to_read(store), _baseline())
     except ConfigError as error:
         raise Trouble(str(error)) from None
 
@@ -146,6 +156,11 @@ def _of_application() -> Store:
     if watched is None:
         raise click.UsageError("Say where to look: with --store, with SESSIONWATCH_STORE, or with --url.")
     return default_store_to_read(watched.instance_path)
+
+
+def _baseline() -> Baseline:
+    path = settings().baseline
+    return Baseline() if path is None else Baseline(read(path))
 
 
 def settings() -> Settings:

@@ -53,14 +53,20 @@ class Baseline:
             self._paths.setdefault(entry.key, set()).add(entry.path)
 
     def __call__(self, finding: Finding) -> bool:
-        if not self._paths:
+        if not self._paths:  # as mostly
             return False
         site = None if finding.site is None else finding.site._asdict()
         scope = None if finding.scope is None else finding.scope.name
         about = finding.about
-        entry = entry_of(
+        return self.has(
             {"code": finding.code, "rule": finding.rule, "site": site, "scope": scope, "about": about}
         )
+
+    def has(self, data: Mapping[str, t.Any]) -> bool:
+        """Whether it recognises a finding that is given as JSON has it."""
+        if not self._paths:
+            return False
+        entry = entry_of(data)
         known = self._paths.get(entry.key, ())
         return any(_same_path(each, entry.path) for each in known)
 

@@ -1,10 +1,14 @@
 """What the commands show of what the workers have published."""
 
+import contextlib
 import json
 import typing as t
 
+import flask
+import prometheus_client
 import pytest
 
+from flask_sessionwatch import SessionWatch
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.base import SCOPES
 from tests.cli.conftest import Shop
@@ -215,3 +219,15 @@ def test_baseline_of_the_store(busy: Shop) -> None:
     entries = json.loads((busy.folder / answer["file"]).read_text())["findings"]
     assert [each["code"] for each in entries] == ["SW101", "SW501"]
     assert "2 known findings, 0 of them new." in busy.run("baseline", "--store", busy.url).output
+
+
+def test_baseline_holds_for_what_was_found_before(busy: Shop) -> None:
+    """What was found before there was a baseline is known from then on, and stops no pipeline."""
+    busy.run("baseline")
+    app = flask.Flask("afterwards")
+    app.config.update(SESSIONWATCH_STORE=busy.url, SESSIONWATCH_BASELINE="sessionwatch-baseline.json")
+    with contextlib.closing(SessionWatch(app, registry=prometheus_client.CollectorRegistry(), sinks=[])):
+        for args, status in (["--fail-on", "info"], 0), (["--new", "--fail-on", "info"], 0):
+            result = app.test_cli_runner().invoke(args=["sessionwatch", "findings", *args])
+            assert result.exit_code == status, result.output
+            assert ("in the baseline" in result.output) == ("--new" not in args)
