@@ -12,6 +12,9 @@ PYTEST := -m pytest --numprocesses auto
 # npm's scripts look for node on PATH, and that may be the one in the virtual environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix dashboard
 
+# pyright looks for the Python to ask by the variables that activating its environment sets, and for node as npm does.
+PYRIGHT := VIRTUAL_ENV="$(CURDIR)/.venv-types" PATH="$(CURDIR)/.venv-types/bin:$(CURDIR)/$(BIN):$$PATH" pyright
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -79,6 +82,11 @@ lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, typ
 	$(NPM) run lint
 	$(NPM) run typecheck
 
+.PHONY: verify-types
+verify-types: .venv-types/.installed dashboard ## fail unless everything that the wheel exports has a type
+	.venv-types/bin/python -m pip install --quiet --force-reinstall --no-deps .
+	$(PYRIGHT) --verifytypes flask_sessionwatch --ignoreexternal $(ARGS)
+
 .PHONY: format
 format: $(VENV)/.installed ## put the Python code into its shape
 	$(BIN)/ruff check --fix
@@ -104,7 +112,7 @@ docs: .venv-docs/.installed ## the site of the documentation, into build/site; a
 
 .PHONY: clean
 clean: ## away with everything that was made, the virtual environments included
-	rm -rf .venv .venv-min .venv-sa20 .venv-bench .venv-docs .venv-python* build dist dashboard/node_modules flask_sessionwatch/web/static
+	rm -rf .venv .venv-min .venv-sa20 .venv-bench .venv-docs .venv-types .venv-python* build dist dashboard/node_modules flask_sessionwatch/web/static
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -148,6 +156,11 @@ $(VENV)/.installed: pyproject.toml
 .venv-docs/.installed: pyproject.toml
 	$(make-venv)
 	.venv-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
+
+.venv-types/.installed: pyproject.toml
+	$(make-venv)
+	.venv-types/bin/python -m pip install --quiet --editable ".[flask-sqlalchemy,otel,redis,sentry,structlog,cli]" --group types
 	@touch $@
 
 # Without a PostgreSQL server its programs come as a wheel; where there is none, the tests that need it are skipped.

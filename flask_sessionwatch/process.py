@@ -55,16 +55,16 @@ class Process:
 
     def __init__(self) -> None:
         dispatch, call = flask.Flask.full_dispatch_request, flask.Flask.dispatch_request
-        self.stacks = Stacks(boundary=dispatch.__code__, inner=call.__code__, hooks=_hooks())
-        self.ledger = Ledger(self.stacks)
-        self.listeners = Listeners(self.stacks)
-        self.recorder = Recorder(self.ledger, self._tell_error)
-        self.scopes = Scopes(self.ledger, self.recorder)
-        self.watchdog = Watchdog(self.tick, self._interval, self.recorder.failed)
+        self.stacks: Stacks = Stacks(boundary=dispatch.__code__, inner=call.__code__, hooks=_hooks())
+        self.ledger: Ledger = Ledger(self.stacks)
+        self.listeners: Listeners = Listeners(self.stacks)
+        self.recorder: Recorder = Recorder(self.ledger, self._tell_error)
+        self.scopes: Scopes = Scopes(self.ledger, self.recorder)
+        self.watchdog: Watchdog = Watchdog(self.tick, self._interval, self.recorder.failed)
         self.recorder.wake = self._wake
         self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
         self._metrics: dict[CollectorRegistry, Metrics] = {}
-        self.account = Account(self.ledger)
+        self.account: Account = Account(self.ledger)
         #: This process as a member of those that share a store, by what tells stores apart.
         self._members: dict[object, Member] = {}
         #: CPU seconds of the threads of stores that are used no more, and of work on the application's threads.

@@ -26,9 +26,9 @@ class Watchdog:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         #: Whether the thread is known to run in this process; False is what the hot path looks at.
-        self.running = False
+        self.running: bool = False
         #: CPU seconds the thread has used.
-        self.seconds = 0.0
+        self.seconds: float = 0.0
 
     def start(self) -> None:
         """Start the thread unless it runs."""

@@ -69,20 +69,21 @@ class Watched:
         known: t.Callable[[Finding], bool],
     ) -> None:
         self.settings = settings
-        self.rules = tuple(rules)
+        self.rules: tuple[Rule, ...] = tuple(rules)
         self.registry = registry
         self.setup = setup
         self.ledger: Ledger = setup.ledger
         self.on_error = on_error
-        self.active = self.watching = settings.enabled
-        self.name = app.name if app is not None else "the process"
-        self.app_paths = settings.app_paths or _folders_of(app)
-        self.dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error, known)
+        self.active: bool = settings.enabled
+        self.watching: bool = settings.enabled
+        self.name: str = app.name if app is not None else "the process"
+        self.app_paths: tuple[str, ...] = settings.app_paths or _folders_of(app)
+        self.dispatcher: Dispatcher = Dispatcher(sinks, Ignored(settings.ignore), self.on_error, known)
         self._allowed = allowed
         self._started = False
         #: CPU seconds of work for it on the application's own threads, one by one: adding them up would take a lock.
         self.spent: deque[float] = deque(maxlen=_SPELLS_KEPT)
-        self.instance_path = "" if app is None else app.instance_path
+        self.instance_path: str = "" if app is None else app.instance_path
         self._app_ref = weakref.ref(app) if app is not None else _nobody
         # The receivers themselves, so that asking costs a look and no call.
         judges_all = any(rule.every_scope for rule in self.rules)

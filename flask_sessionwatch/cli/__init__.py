@@ -16,6 +16,8 @@ from .top import top
 #: The commands that need no application, but only what its workers have published, or its service.
 COMMANDS = (status, top, findings, requests, explain, baseline, alerts)
 
-sessionwatch = AppGroup("sessionwatch", help="See how SQLAlchemy sessions and connections are used.")
-for each in (*COMMANDS, doctor):
-    sessionwatch.add_command(each)
+sessionwatch: AppGroup = AppGroup(
+    "sessionwatch",
+    commands=(*COMMANDS, doctor),
+    help="See how SQLAlchemy sessions and connections are used.",
+)

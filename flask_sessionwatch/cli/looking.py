@@ -59,7 +59,9 @@ class StoreSource:
     def __init__(self, store: Store, baseline: Baseline) -> None:
         self._store = store
         self._baseline = baseline
-        self.strange = f"{store!r} has something in it that is not understood here; is it of another version?"
+        self.strange: str = (
+            f"{store!r} has something in it that is not understood here; is it of another version?"
+        )
 
     def live(self) -> Data:
         return self._read(lambda picture: picture.live(stacks=False))

@@ -18,7 +18,12 @@ from ..store.base import Data
 
 Cell: t.TypeAlias = "str | int | float | None"
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+_Command = t.TypeVar("_Command", bound="t.Callable[..., t.Any] | click.Command")
+
+
+def as_json_option(command: _Command) -> _Command:
+    """Give *command* the option ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)
 
 
 def echo_json(data: t.Any) -> None:

@@ -36,7 +36,7 @@ class ServiceSource:
         self._url = url.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._opener = urllib.request.build_opener(_NoRedirect)
-        self.strange = f"{url} answered something else; is this the address of the pages?"
+        self.strange: str = f"{url} answered something else; is this the address of the pages?"
         self.warning: str | None = None
 
     def live(self) -> Data:

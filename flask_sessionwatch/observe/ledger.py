@@ -22,7 +22,7 @@ from .stack import Call
 from .stack import Stack
 from .stack import Stacks
 
-clock = time.monotonic
+clock: t.Callable[[], float] = time.monotonic
 
 Ref: t.TypeAlias = t.Callable[[], t.Any]
 T = t.TypeVar("T")
@@ -86,6 +86,9 @@ class Holder(Owner):
         "waited",
     )
 
+    ident: int
+    thread_ident: int
+
     def __init__(self) -> None:
         greenlet = greenlets.current()
         #: The key of the thread in ``sys._current_frames()``.
@@ -102,11 +105,12 @@ class Holder(Owner):
         #: The check-out this thread used last, until it is returned.
         self.latest: Checkout | None = None
         #: Seconds it has waited for the connection that it is checking out.
-        self.waited = 0.0
+        self.waited: float = 0.0
         #: The request this thread served last, which may be over.
         self.scope: Scope | None = None
         # What this thread has checked out outside of any scope.
-        self.held = self.also_held = None
+        self.held: Checkout | None = None
+        self.also_held: set[Checkout] | None = None
 
     def belongs_to(self, greenlet: t.Any) -> None:
         """Remember the greenlet, once there are greenlets at all."""
@@ -148,7 +152,7 @@ class Spell:
     __slots__ = ("began_at", "ended_at", "told")
 
     def __init__(self, began_at: float) -> None:
-        self.began_at = began_at
+        self.began_at: float = began_at
         self.ended_at: float | None = None
         #: The highest level at which each rule has told of it, by the rule's code.
         self.told: dict[str, int] | None = None
@@ -172,16 +176,16 @@ class EngineInfo:
     )
 
     def __init__(self, name: str, dialect: str, pool: t.Any, *, named: bool) -> None:
-        self.name = name
+        self.name: str = name
         #: False while the name is only derived from the URL, and a bind key may still be found.
-        self.named = named
-        self.dialect = dialect
+        self.named: bool = named
+        self.dialect: str = dialect
         #: Leads to the engine itself, once that was seen.
         self.engine_ref: Ref = _nothing
-        self.ignored = False
+        self.ignored: bool = False
         #: Leads to the scope that used it first, and whether another one did since.
         self.used_in: Ref | None = None
-        self.reused = False
+        self.reused: bool = False
         #: Since when its pool is nearly or wholly used, and since when it is stuck.
         self.crowded: Spell | None = None
         self.stuck: Spell | None = None
@@ -251,19 +255,19 @@ class Pooled:
     def __init__(
         self, engine: EngineInfo, pid: int, server_id: int | None, connected_at: float | None
     ) -> None:
-        self.engine = engine
+        self.engine: EngineInfo = engine
         #: The process that opened it.
-        self.pid = pid
+        self.pid: int = pid
         #: The number under which the server lists it, where the driver tells.
-        self.server_id = server_id
+        self.server_id: int | None = server_id
         #: When it was opened, or None if that was before the watch.
-        self.connected_at = connected_at
+        self.connected_at: float | None = connected_at
         #: Whether nobody has checked it out yet.
-        self.fresh = connected_at is not None
+        self.fresh: bool = connected_at is not None
         #: The process in which its engine is known by name and watched, so that nothing has to be looked up.
-        self.settled = 0
+        self.settled: int = 0
         #: The process other than its own that has checked it out.
-        self.foreign_to = 0
+        self.foreign_to: int = 0
         self.checkout: Checkout | None = None
         #: Further check-outs of the same connection, which a StaticPool hands out.
         self.also: list[Checkout] | None = None
@@ -275,12 +279,12 @@ class Failure:
     __slots__ = ("again", "error", "in_flush", "stack", "transaction_ref", "used")
 
     def __init__(self, error: str, stack: Stack, transaction_ref: Ref, *, in_flush: bool) -> None:
-        self.error = error
-        self.stack = stack
-        self.in_flush = in_flush
-        self.transaction_ref = transaction_ref
+        self.error: str = error
+        self.stack: Stack = stack
+        self.in_flush: bool = in_flush
+        self.transaction_ref: Ref = transaction_ref
         #: Whether the failed transaction was used again without a rollback.
-        self.used = False
+        self.used: bool = False
         #: Where it was used again and refused that; empty where nobody has tried.
         self.again: Stack = ()
 
@@ -291,7 +295,7 @@ class Reads:
     __slots__ = ("fresh", "latest", "number", "objects", "tables", "times")
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number: int = 0
         #: By table: the number of the latest commit that wrote it. The table "" stands for anything, anywhere.
         self.tables: dict[str, int] = {}
         #: The same of tables whose changed rows the transaction has loaded as objects.
@@ -300,7 +304,7 @@ class Reads:
         self.latest: dict[int, int] = {}
         self.times: dict[int, int] = {}
         #: Whether something was loaded anew on purpose.
-        self.fresh = False
+        self.fresh: bool = False
 
     def repeated(self, statement: str, parameters: t.Any, written: int) -> int:
         """Return how often the same read came after a commit that it had not come after yet."""
@@ -465,10 +469,10 @@ class Stream:
     __slots__ = ("checkout_ref", "context_ref", "stack")
 
     def __init__(self, checkout: Checkout, context: t.Any, stack: Stack) -> None:
-        self.checkout_ref = weakref.ref(checkout)
+        self.checkout_ref: weakref.ref[Checkout] = weakref.ref(checkout)
         #: Leads to the execution context, which lives as long as its result; the result itself has no references.
-        self.context_ref = weakref.ref(context)
-        self.stack = stack
+        self.context_ref: weakref.ref[t.Any] = weakref.ref(context)
+        self.stack: Stack = stack
 
 
 class Transaction(Writes):
@@ -754,12 +758,12 @@ class Incident:
         subject: Checkout | Transaction | None = None,
         **details: t.Any,
     ) -> None:
-        self.kind = kind
-        self.stack = stack
-        self.holder = holder
-        self.scope = scope
-        self.subject = subject
-        self.details = details
+        self.kind: str = kind
+        self.stack: Stack = stack
+        self.holder: Holder = holder
+        self.scope: Scope | None = scope
+        self.subject: Checkout | Transaction | None = subject
+        self.details: dict[str, t.Any] = details
 
 
 class Ledger:
@@ -794,12 +798,12 @@ class Ledger:
         self.most_objects = 10_000
         #: Whether a request was served yet.
         self.serving = False
-        self.internal_errors = 0
+        self.internal_errors: int = 0
         #: How many of them were made before the present watch was begun.
-        self.errors_forgiven = 0
-        self.attached_at = clock()
+        self.errors_forgiven: int = 0
+        self.attached_at: float = clock()
         #: The process this is about.
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         #: The process that forked this one, and when by the clock on the wall; None unless it was forked.
         self.forked: tuple[int, float] | None = None
         #: Leads to the scope that was open when this process was forked; it ends in the parent only.

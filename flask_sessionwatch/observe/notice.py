@@ -108,11 +108,11 @@ class Noticer:
         self.in_context: t.Callable[[], bool] = lambda: True
         #: Whether the first session belongs to the current app context and the second to one around that.
         self.in_nested_context: t.Callable[[t.Any, t.Any], bool] = lambda session, other: False
-        self.stale = Stale(ledger)
+        self.stale: Stale = Stale(ledger)
         self._growths: weakref.WeakKeyDictionary[t.Any, Growth] = weakref.WeakKeyDictionary()
         #: Asks for a tick at once, for what may not wait.
         self.hurry: t.Callable[[], None] = _nothing
-        self.outcomes = Outcomes(ledger, holder)
+        self.outcomes: Outcomes = Outcomes(ledger, holder)
         #: What to do when an error that was seen being made turns out to have left the application's code.
         self.leaving: weakref.WeakKeyDictionary[BaseException, t.Callable[[], object]] = (
             weakref.WeakKeyDictionary()
@@ -684,8 +684,9 @@ class Growth:
     __slots__ = ("__weakref__", "limit", "most", "times")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.most = self.times = 0
+        self.limit: int = limit
+        self.most: int = 0
+        self.times: int = 0
 
     def has_passed(self, count: int) -> bool:
         """Whether a session that grows again and again has passed the limit, or has doubled since it did."""
@@ -717,7 +718,7 @@ def _result_is_open(context: t.Any) -> bool:
 class RowCount:
     """Keeps the row count of a write whose driver forgets it when the cursor is closed, as psycopg 3 does."""
 
-    rowcount = -1
+    rowcount: int = -1
 
     def read(self, context_ref: t.Callable[[], t.Any], cursor: t.Any) -> None:
         """Read the count right after the statement, in place of the context's ``post_exec``, and call that."""

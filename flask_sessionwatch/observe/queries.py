@@ -49,7 +49,7 @@ class Queries:
         self._failed = failed
         self._told: set[tuple[CodeType, int]] = set()
         self._get: t.Any = None
-        self.active = False
+        self.active: bool = False
 
     def attach(self) -> None:
         """Start to listen, and to tell of every line anew."""

@@ -69,7 +69,7 @@ class Recorder:
     def __init__(self, ledger: Ledger, on_error: t.Callable[[str], None]) -> None:
         self.ledger = ledger
         self.on_error = on_error
-        self.active = False
+        self.active: bool = False
         #: Finds the scope of work that runs outside of any request; set by the layer that knows Flask.
         self.find_scope: t.Callable[[], Scope | None] = lambda: None
         #: Whether the watchdog runs in this process, and how to start it.
@@ -81,11 +81,11 @@ class Recorder:
         self.local: t.Any = threading.local()
         #: The latest check-out, until a Session has claimed it as its own.
         self.unclaimed: Checkout | None = None
-        self.waits = Waits(ledger, self.holder, self.on_pool_timeout, self.failed)
-        self.engines = Engines(ledger, self.waits.watch)
-        self.notice = Noticer(ledger, self.holder, self.scope)
-        self.queries = Queries(ledger, self.notice.legacy_query, self.failed)
-        self.errors = Errors(ledger, self.notice, self.on_error_left, self.failed)
+        self.waits: Waits = Waits(ledger, self.holder, self.on_pool_timeout, self.failed)
+        self.engines: Engines = Engines(ledger, self.waits.watch)
+        self.notice: Noticer = Noticer(ledger, self.holder, self.scope)
+        self.queries: Queries = Queries(ledger, self.notice.legacy_query, self.failed)
+        self.errors: Errors = Errors(ledger, self.notice, self.on_error_left, self.failed)
         self._attached = False
         self._hears_resets = False
 

@@ -67,7 +67,7 @@ class Setup:
         #: What was open in the parent process when this one was forked.
         self.inherited: list[Inherited] = []
         #: Whether it is judged by what it is going to do.
-        self.foreseen = False
+        self.foreseen: bool = False
         #: Whether somebody has asked for the metrics.
         self.scraped = False
         self._said: set[Hashable] = set()
@@ -75,7 +75,7 @@ class Setup:
 
     def _forget_work(self) -> None:
         #: Whether a scope of this application is over.
-        self.worked = False
+        self.worked: bool = False
         #: Where its first Session transaction was begun, and where it wrote first.
         self.began: Stack = ()
         self.wrote: Stack = ()

@@ -17,7 +17,7 @@ from types import FrameType
 
 if sys.version_info >= (3, 11):
     #: Returns the exception that is being handled, at half the cost of ``sys.exc_info()``.
-    handled = sys.exception
+    handled: t.Callable[[], BaseException | None] = sys.exception
 else:
 
     def handled() -> BaseException | None:
@@ -39,7 +39,7 @@ _LIBRARY_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.s
 _WAYS_KEPT = 10_000
 
 
-getframe = sys._getframe
+getframe: t.Callable[[int], FrameType] = sys._getframe
 
 
 class Site(t.NamedTuple):

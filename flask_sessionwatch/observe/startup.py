@@ -85,4 +85,4 @@ class Startup:
         self._held.pop(id(connection_record), None)
 
 
-startup = Startup()
+startup: Startup = Startup()

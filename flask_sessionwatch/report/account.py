@@ -29,12 +29,14 @@ class Account:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.totals = Totals(ledger.stacks)
+        self.totals: Totals = Totals(ledger.stacks)
         #: Who else counts what has ended.
         self.counters: list[HarvestCounter] = []
-        self.usage = Usage()
+        self.usage: Usage = Usage()
         self._lock = threading.Lock()
-        self.histories = {kind: History(step, points) for kind, (step, points) in SERIES.items()}
+        self.histories: dict[str, History] = {
+            kind: History(step, points) for kind, (step, points) in SERIES.items()
+        }
         self._counted = {"scopes": 0, "findings": 0}
         #: What was counted since the last look.
         self._news: Counter[str] = Counter()

@@ -83,8 +83,8 @@ class Dispatcher:
         on_error: t.Callable[[str], None],
         known: t.Callable[[Finding], bool] = lambda finding: False,
     ) -> None:
-        self.sinks = list(sinks)
-        self.dropped = 0
+        self.sinks: list[Sink] = list(sinks)
+        self.dropped: int = 0
         #: Occurrences by (code, rule, level), also of findings that are no longer kept.
         self.occurrences: dict[tuple[str, str, str], int] = {}
         self._ignored = ignored

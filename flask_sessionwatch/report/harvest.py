@@ -36,7 +36,7 @@ class Harvest:
         for record in closed:
             self.add(record)
         #: The most connections of each engine that were checked out at once.
-        self.peaks = self._peaks(live)
+        self.peaks: Tally[str] = self._peaks(live)
 
     def add(self, record: t.Any) -> None:
         """Take in a record of the ledger."""

@@ -10,7 +10,7 @@ from ..finding import Finding
 from ..finding import printable
 from ..observe.pools import lasting
 
-logger = logging.getLogger("flask_sessionwatch")
+logger: logging.Logger = logging.getLogger("flask_sessionwatch")
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

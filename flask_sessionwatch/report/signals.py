@@ -5,19 +5,20 @@ from __future__ import annotations
 import typing as t
 import weakref
 
+from blinker import NamedSignal
 from blinker import Namespace
 
 from ..finding import Finding
 
 _signals = Namespace()
 
-finding_reported = _signals.signal("finding-reported")
+finding_reported: NamedSignal = _signals.signal("finding-reported")
 """Sent when a finding is told: at its 1st, 10th, 100th... occurrence. Receives ``finding``."""
 
-finding_resolved = _signals.signal("finding-resolved")
+finding_resolved: NamedSignal = _signals.signal("finding-resolved")
 """Sent when what a finding is about has been returned. Receives ``finding`` and ``seconds`` it was held."""
 
-scope_ended = _signals.signal("scope-ended")
+scope_ended: NamedSignal = _signals.signal("scope-ended")
 """Sent when a scope ends. Receives ``scope``, with ``name``, ``kind``, ``status``, ``commits`` and ``verdict``."""
 
 

@@ -103,7 +103,7 @@ class Totals:
         #: The latest scopes in which something was found, as plain data in the order of :class:`BadScope`.
         self.bad: dict[tuple[str, str], deque[BadScope]] = {}
         #: How many scopes have ended.
-        self.ended = 0
+        self.ended: int = 0
 
     def take(self, closed: Iterable[t.Any]) -> None:
         """Count records that have ended."""

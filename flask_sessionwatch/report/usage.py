@@ -29,8 +29,8 @@ class Distribution:
     __slots__ = ("counts", "seconds")
 
     def __init__(self, counts: Iterable[int] = (), seconds: float = 0.0) -> None:
-        self.counts = list(counts) or [0] * (len(SECONDS) + 1)
-        self.seconds = seconds
+        self.counts: list[int] = list(counts) or [0] * (len(SECONDS) + 1)
+        self.seconds: float = seconds
 
     def take(self, values: Iterable[float]) -> None:
         """Count each of *values*."""
@@ -57,10 +57,10 @@ class PoolUsage:
     __slots__ = ("durations", "peak", "timeouts")
 
     def __init__(self) -> None:
-        self.durations = {name: Distribution() for name in DURATIONS}
-        self.timeouts = 0
+        self.durations: dict[str, Distribution] = {name: Distribution() for name in DURATIONS}
+        self.timeouts: int = 0
         #: The most connections that were checked out at once.
-        self.peak = 0
+        self.peak: int = 0
 
     def as_json(self) -> dict[str, t.Any]:
         """Return it as plain data."""

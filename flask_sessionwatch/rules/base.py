@@ -40,6 +40,8 @@ from ..settings import key_of
 Record: t.TypeAlias = "Checkout | Transaction"
 #: What can be told of once per level.
 Tellable: t.TypeAlias = "Record | Spell"
+#: Settings, each with the option that wins over it, or None where it has none.
+Limits: t.TypeAlias = "Mapping[str, str | None]"
 
 
 class Moment:
@@ -64,7 +66,7 @@ class Moment:
         self.settings = settings
         self.setup = setup
         self.has_told = has_told
-        self.now = clock()
+        self.now: float = clock()
         self._concerns = concerns
 
     @cached_property
@@ -116,8 +118,8 @@ class Rule:
     hint: t.ClassVar[str] = ""
     #: Whether a scope that left nothing behind is to be judged as well.
     every_scope: t.ClassVar[bool] = False
-    #: The settings by which it judges, each with the option that wins over it, or None where it has none.
-    limits: t.ClassVar[Mapping[str, str | None]] = MappingProxyType({})
+    #: The settings by which it judges.
+    limits: t.ClassVar[Limits] = MappingProxyType({})
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
         """Judge a scope that has just ended with something noteworthy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -314,7 +315,7 @@ class RefetchAfterCommit(Rule):
 
     code = "SW213"
     name = "refetch-after-commit"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "read what is needed before commit(), or set expire_on_commit=False."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -368,7 +369,7 @@ class ExtraTransaction(Rule):
 
     code = "SW214"
     name = "extra-transaction"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "write it in the transaction of the work itself, or outside of the request."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -213,7 +213,7 @@ class RemovedOption(Rule):
 
     code = "SW705"
     name = "removed-option"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "use SQLALCHEMY_ENGINE_OPTIONS for the pool, and commit explicitly."
 
     def at_start(self, moment: Moment) -> Iterable[Finding]:
@@ -270,7 +270,7 @@ class NoLivenessCheck(Rule):
 
     code = "SW707"
     name = "no-liveness-check"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "give the engine pool_pre_ping=True, or a pool_recycle below the server's time-out."
 
     def at_tick(self, moment: Moment) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from ..observe.ledger import Incident
 from ..observe.ledger import Scope
 from ..observe.pools import lasting
 from ..observe.present import pool_use
+from .base import Limits
 from .base import Moment
 from .base import Rule
 from .base import confirmed
@@ -56,7 +58,7 @@ class LeakedConnection(Rule):
 
     code = "SW101"
     name = "leaked-connection"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "use 'with engine.connect() as connection:', which returns it also on an early return or an exception."
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
@@ -181,7 +183,7 @@ class LongCheckout(Rule):
     code = "SW103"
     name = "long-checkout"
     hint = "end the transaction before slow work, or raise SESSIONWATCH_LONG_CHECKOUT."
-    limits = MappingProxyType({"long_checkout": "threshold"})
+    limits: t.ClassVar[Limits] = MappingProxyType({"long_checkout": "threshold"})
 
     threshold: float | None = None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import threading
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..finding import Finding
+from ..finding import Level
 from ..observe.ledger import Incident
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
@@ -125,7 +127,7 @@ class ContextLeak(Rule):
 
     code = "SW305"
     name = "context-leak"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "push an app context with 'with app.app_context():'; a server must close every body that it does not send."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -220,7 +222,7 @@ class NestedContext(Rule):
 
     code = "SW306"
     name = "nested-context"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "commit before pushing another app context, or work in the one that is current already."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

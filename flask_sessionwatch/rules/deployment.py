@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..finding import Finding
+from ..finding import Level
 from ..observe.ledger import EngineInfo
 from ..observe.ledger import Transaction
 from .base import Moment
@@ -157,7 +159,7 @@ class ScopedSessionWithoutTeardown(Rule):
 
     code = "SW708"
     name = "scoped-session-without-teardown"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "call remove() in a function registered with app.teardown_appcontext."
 
     def at_tick(self, moment: Moment) -> Iterable[Finding]:

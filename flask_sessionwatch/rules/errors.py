@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class CrossSessionObject(Rule):
 
     code = "SW308"
     name = "cross-session-object"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "work in one session; or take the object over with session.merge(), or load it there by its primary key."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -100,7 +101,7 @@ class DetachedAccess(Rule):
 
     code = "SW309"
     name = "detached-access"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "hand values or the primary key to code that outlives the session, or load what is needed before it closes."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -168,7 +169,7 @@ class NoAppContext(Rule):
 
     code = "SW310"
     name = "no-app-context"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = (
         "push a context where the work begins: 'with app.app_context():', or @copy_current_request_context for a "
         "thread that needs the request, or @stream_with_context for a streamed body."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..finding import Finding
+from ..finding import Level
 from ..observe.ledger import Incident
 from .base import Moment
 from .base import Rule
@@ -57,7 +59,7 @@ class LegacyQuery(Rule):
 
     code = "SW404"
     name = "legacy-query"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "write it as select(); if the application stays with Query, add 'SW404' to SESSIONWATCH_IGNORE."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from ..observe.ledger import Incident
 from ..observe.ledger import Scope
 from ..observe.ledger import Transaction
 from ..observe.stale import mark
+from .base import Limits
 from .base import Moment
 from .base import Rule
 from .base import in_scope
@@ -162,7 +164,7 @@ class IdentityMapGrowth(Rule):
     code = "SW307"
     name = "identity-map-growth"
     hint = "give each job a session of its own, or call session.expunge_all() or remove() between jobs."
-    limits = MappingProxyType({"max_identity_map": "limit"})
+    limits: t.ClassVar[Limits] = MappingProxyType({"max_identity_map": "limit"})
 
     limit: int | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ class ReentrantFlush(Rule):
 
     code = "SW401"
     name = "reentrant-flush"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "in a mapper event use the connection it is given; add objects in before_flush, which may use the session."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -101,7 +102,7 @@ class DoubleBegin(Rule):
 
     code = "SW402"
     name = "double-begin"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "leave out begin() and call commit(), for a session begins by itself; or use begin_nested()."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -154,7 +155,7 @@ class ClosedTransactionInContext(Rule):
 
     code = "SW403"
     name = "closed-transaction-in-context"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "call flush() in place of commit() inside the block, which commits at its end; or do without the block."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from ..observe.ledger import Scope
 from ..observe.ledger import Stream
 from ..observe.notice import has_open_result
 from ..observe.stack import site_of
+from .base import Limits
 from .base import Moment
 from .base import Rule
 from .base import in_scope
@@ -55,7 +57,7 @@ class ForkedPool(Rule):
 
     code = "SW105"
     name = "forked-pool"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = (
         "call 'engine.dispose(close=False)' in the child right after the fork, or do not connect before it."
     )
@@ -260,9 +262,9 @@ class CheckoutChurn(Rule):
 
     code = "SW108"
     name = "checkout-churn"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "use one Session for the whole request and pass it to the helpers, or raise SESSIONWATCH_MAX_CHECKOUTS."
-    limits = MappingProxyType({"max_checkouts": None})
+    limits: t.ClassVar[Limits] = MappingProxyType({"max_checkouts": None})
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
         scope = incident.scope

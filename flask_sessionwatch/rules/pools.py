@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import typing as t
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class PoolExhausted(Rule):
 
     code = "SW601"
     name = "pool-exhausted"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "shorten what the holders do with their connection, close what leaks, or raise pool_size or max_overflow."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -181,7 +182,7 @@ class PoolStuck(Rule):
 
     code = "SW603"
     name = "pool-stuck"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "let no request hold one connection while it waits for another one or for something slow."
 
     def at_tick(self, moment: Moment) -> Iterable[Finding]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..finding import Finding
+from ..finding import Level
 from ..observe.ledger import Holder
 from ..observe.ledger import Incident
 from ..observe.ledger import Scope
@@ -123,7 +125,7 @@ class CrossThreadSession(Rule):
 
     code = "SW303"
     name = "cross-thread-session"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "give each thread a session of its own, with 'with Session(engine)' or a scoped_session."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class LeakedSession(Rule):
 
     code = "SW201"
     name = "leaked-session"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = (
         "use 'with Session(engine) as session:', or 'db.session', which is removed when its app context ends."
     )
@@ -144,7 +145,7 @@ class UncommittedChanges(Rule):
 
     code = "SW204"
     name = "uncommitted-changes"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "call commit() before the session or connection is closed, or rollback() where the work is not wanted."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
@@ -227,7 +228,7 @@ class FailedTransaction(Rule):
 
     code = "SW205"
     name = "failed-transaction"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "call rollback() where the error is caught, or run what may fail inside 'with session.begin_nested():'."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -182,7 +183,7 @@ class SqlInAfterCommit(Rule):
 
     code = "SW212"
     name = "sql-in-after-commit"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "read what the hook needs in before_commit, or do the work after commit() has returned."
 
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import typing as t
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..finding import Level
 from ..observe.ledger import Checkout
 from ..observe.present import in_transaction
 from ..observe.stack import site_of
+from .base import Limits
 from .base import Moment
 from .base import Rule
 from .base import in_scope
@@ -89,7 +91,7 @@ class IdleInTransaction(Rule):
     code = "SW202"
     name = "idle-in-transaction"
     hint = "commit or close the session before slow work; if this is expected, raise SESSIONWATCH_IDLE_IN_TRANSACTION."
-    limits = MappingProxyType({"idle_in_transaction": "threshold"})
+    limits: t.ClassVar[Limits] = MappingProxyType({"idle_in_transaction": "threshold"})
 
     threshold: float | None = None
 
@@ -155,9 +157,9 @@ class LockHeld(Rule):
 
     code = "SW203"
     name = "lock-held"
-    level = "error"
+    level: t.ClassVar[Level] = "error"
     hint = "commit before slow work, or write after it; if this is expected, raise SESSIONWATCH_IDLE_IN_TRANSACTION."
-    limits = MappingProxyType({"idle_in_transaction": "threshold"})
+    limits: t.ClassVar[Limits] = MappingProxyType({"idle_in_transaction": "threshold"})
 
     threshold: float | None = None
 
@@ -223,9 +225,9 @@ class LongTransaction(Rule):
 
     code = "SW207"
     name = "long-transaction"
-    level = "info"
+    level: t.ClassVar[Level] = "info"
     hint = "commit in smaller steps; if this is expected, raise SESSIONWATCH_LONG_TRANSACTION."
-    limits = MappingProxyType({"long_transaction": "threshold"})
+    limits: t.ClassVar[Limits] = MappingProxyType({"long_transaction": "threshold"})
 
     threshold: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from types import MappingProxyType
 from ..finding import Finding
 from ..observe.ledger import Scope
 from ..observe.stack import site_of
+from .base import Limits
 from .base import Moment
 from .base import Rule
 
@@ -46,7 +48,7 @@ class CommitStorm(Rule):
     code = "SW501"
     name = "commit-storm"
     hint = "commit once after the loop, or in batches; if this is intended, raise SESSIONWATCH_MAX_COMMITS."
-    limits = MappingProxyType({"max_commits": "limit"})
+    limits: t.ClassVar[Limits] = MappingProxyType({"max_commits": "limit"})
 
     limit: int | None = None
 

@@ -68,7 +68,7 @@ class Answer:
     """Something that one thread, or greenlet, waits for and another one brings."""
 
     def __init__(self) -> None:
-        self.is_there = False
+        self.is_there: bool = False
         self._signal = Signal()
 
     def bring(self) -> None:

@@ -95,9 +95,9 @@ class Publisher:
         #: Why the store cannot be used; None while it can.
         self.problem: StoreError | None = None
         #: Whether what was published earlier may be lost, so that all of it has to be published again.
-        self.has_lost = False
+        self.has_lost: bool = False
         #: CPU seconds the thread has used.
-        self.seconds = 0.0
+        self.seconds: float = 0.0
         self._failures = 0
         self._forking: set[int] = set()
         self._begin()

@@ -64,7 +64,7 @@ class StoredMetrics:
         self._began_at = time.time()
         self._counted: dict[tuple[str, str], int] = {}
         self._occurrences: Counter[tuple[str, ...]] = Counter()
-        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
