@@ -9,12 +9,15 @@ from click.shell_completion import CompletionItem
 
 from ..rules import DEFAULT_RULES
 from ..rules import Rule
+from .looking import application
 from .output import as_json_option
 from .output import echo_json
 
 
 def _rule(ctx: click.Context, param: click.Parameter, value: str) -> Rule:
-    by_name = {name.lower(): rule for rule in DEFAULT_RULES for name in (rule.code, rule.name)}
+    watched = application()
+    rules = DEFAULT_RULES if watched is None else (*DEFAULT_RULES, *watched.rules)
+    by_name = {name.lower(): rule for rule in rules for name in (rule.code, rule.name)}
     rule = by_name.get(value.lower())
     if rule is None:
         nearest = difflib.get_close_matches(value.lower(), sorted(by_name), n=1, cutoff=0.0)[0]
