@@ -73,6 +73,10 @@ EVENTS ?= 10000000
 stress: $(VENV)/.installed ## so many EVENTS from threads, greenlets, signals and forks at once: no record is lost
 	$(BIN)/python benchmarks/stress.py --events $(EVENTS) $(ARGS)
 
+.PHONY: scale
+scale: $(VENV)/.installed dashboard redis-server ## a thousand simulated workers on a Redis of their own, and the pages (ARGS="--workers 200")
+	$(BIN)/python benchmarks/scale.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, types and layers, of Python and of the dashboard
 	$(BIN)/ruff check

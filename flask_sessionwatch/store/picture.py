@@ -6,7 +6,6 @@ import time
 import typing as t
 from collections import Counter
 from collections.abc import Iterable
-from collections.abc import Iterator
 from dataclasses import replace
 
 from ..finding import stamp
@@ -41,6 +40,8 @@ from .merging import merged_scopes
 from .merging import merged_sites
 from .pools import merged_pools
 
+#: Sessions, and check-outs, that are shown of all workers; those are the oldest.
+ROWS_SHOWN = 500
 #: Workers that are named with a finding in a list; its own page names every one.
 WORKERS_LISTED = 20
 #: Spans of history by name: which document has it, and how many of its points.
@@ -97,18 +98,19 @@ class Picture:
         self.problem: str | None = None
 
     def live(self, *, stacks: bool = True) -> Data:
-        """Return workers, engines, sessions and check-outs.
+        """Return workers, engines, sessions and check-outs; of too many of these the oldest, and how many were left out.
 
         :param stacks: whether with their stacks, which are most of it.
         """
         live = sorted(self._live(stacks=stacks), key=lambda each: each.worker.id)
+        held = {kind: _oldest_first(live, kind) for kind in ("sessions", "checkouts")}
+        beyond = {kind: max(len(rows) - ROWS_SHOWN, 0) for kind, rows in held.items()}
         return {
             "now": stamp(time.time()),
             "workers": [_worker_row(each) for each in live],
             "engines": [row for each in live for row in _rows(each, "engines")],
-            "sessions": _oldest_first(_held_rows(live, "sessions", stacks=stacks)),
-            "checkouts": _oldest_first(_held_rows(live, "checkouts", stacks=stacks)),
-            "omitted": _sums(each.body.get("omitted", {}) for each in live),
+            **{kind: _held_rows(rows[:ROWS_SHOWN], stacks=stacks) for kind, rows in held.items()},
+            "omitted": _sums([beyond, *(each.body.get("omitted", {}) for each in live)]),
         }
 
     def workers(self) -> list[Data]:
@@ -329,21 +331,20 @@ def _sighting_row(worker_id: str, sighting: Sighting, *, alive: bool) -> Data:
 
 def _rows(published: Published, name: str) -> list[Data]:
     """Return what a worker listed under *name*, with the worker's own name; numbers of processes are not unique."""
-    worker = published.worker
-    rows = []
-    for row in published.body.get(name, ()):
-        row = {**row, "host": worker.host, "pid": worker.pid}
-        for key in ("id", "session_id"):
-            if row.get(key) is not None:
-                row[key] = f"{worker.id}:{row[key]}"
-        rows.append(row)
-    return rows
+    return [_row(published.worker, row) for row in published.body.get(name, ())]
 
 
-def _held_rows(live: Iterable[Published], kind: str, *, stacks: bool) -> Iterator[Data]:
-    for each in live:
-        for row in _rows(each, kind):
-            yield row if stacks else {**row, "stack": [], "now": []}
+def _row(worker: Worker, told: Data) -> Data:
+    row = {**told, "host": worker.host, "pid": worker.pid}
+    for key in ("id", "session_id"):
+        if row.get(key) is not None:
+            row[key] = f"{worker.id}:{row[key]}"
+    return row
+
+
+def _held_rows(held: Iterable[tuple[Worker, Data]], *, stacks: bool) -> list[Data]:
+    rows = [_row(worker, told) for worker, told in held]
+    return rows if stacks else [{**row, "stack": [], "now": []} for row in rows]
 
 
 def _summary(row: Data) -> Data:
@@ -351,8 +352,10 @@ def _summary(row: Data) -> Data:
     return {name: value for name, value in row.items() if name not in ("sources", "timeline")}
 
 
-def _oldest_first(rows: Iterable[Data]) -> list[Data]:
-    return sorted(rows, key=lambda row: -row["age_seconds"])
+def _oldest_first(live: Iterable[Published], kind: str) -> list[tuple[Worker, Data]]:
+    """Return what workers hold, as they have told it, and who holds it."""
+    held = [(each.worker, told) for each in live for told in each.body.get(kind, ())]
+    return sorted(held, key=lambda each: -each[1]["age_seconds"])
 
 
 def _sums(counts: Iterable[Data]) -> dict[str, int]:

@@ -9,6 +9,7 @@ first publication, and there is one for a store, however many applications publi
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 import time
@@ -337,10 +338,11 @@ class View:
     """What there is to read in a store, fetched by the store's own thread.
 
     :param publisher: has the store.
+    :param patience: seconds to wait for an answer of it.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._read = publisher.read
+    def __init__(self, publisher: Publisher, patience: float = PATIENCE) -> None:
+        self._read = functools.partial(publisher.read, patience=patience)
 
     def live(self) -> list[Published]:
         return self._read(lambda store: store.live())

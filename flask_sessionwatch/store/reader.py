@@ -16,8 +16,13 @@ from .picture import Readable
 from .publisher import Publisher
 from .publisher import View
 
-#: Seconds for which an answer of the store serves everybody who asks.
+#: Seconds for which an answer of the store serves everybody who asks: of what is published every second, and of what is
+#: published every ten seconds or less often, which is most of what a thousand workers have to tell.
 FRESH_SECONDS = 0.5
+SLOW_FRESH_SECONDS = 5.0
+#: Seconds that somebody who asks waits for the store. No worker of the application is kept waiting, and to fetch what a
+#: thousand workers have published takes a busy machine longer than the second that those have patience.
+PATIENCE = 8.0
 
 T = t.TypeVar("T")
 
@@ -28,7 +33,8 @@ def read_store(url: str) -> Reader:
     :raises ConfigError: there is no such store, or no other process can read it.
     """
     open_to_read(url)
-    return Reader(View(Publisher(functools.partial(open_to_read, url), lambda number: None)))
+    publisher = Publisher(functools.partial(open_to_read, url), lambda number: None)
+    return Reader(View(publisher, PATIENCE))
 
 
 class Reader:
@@ -56,7 +62,9 @@ class Reader:
         return self._shared("live", self._store.live)
 
     def documents(self, kind: str) -> list[Published]:
-        return self.live() if kind == LIVE else self._shared(kind, lambda: self._store.documents(kind))
+        if kind == LIVE:
+            return self.live()
+        return self._shared(kind, lambda: self._store.documents(kind), slow=True)
 
     def findings(self) -> list[Sighted]:
         return self._shared("findings", self._store.findings)
@@ -64,12 +72,14 @@ class Reader:
     def finding(self, fingerprint: str) -> Sighted | None:
         return next((each for each in self.findings() if each.fingerprint == fingerprint), None)
 
-    def _shared(self, name: str, read: t.Callable[[], T]) -> T:
+    def _shared(self, name: str, read: t.Callable[[], T], *, slow: bool = False) -> T:
         with self._lock:
             answer = self._answers.setdefault(name, _Answer())
         with answer.lock:
             if time.monotonic() >= answer.fresh_until:
                 self._ask(answer, read)
+                seconds = SLOW_FRESH_SECONDS if slow and answer.error is None else FRESH_SECONDS
+                answer.fresh_until = time.monotonic() + seconds
             if answer.error is not None:
                 raise StoreError(str(answer.error))
             return t.cast(T, answer.value)
@@ -83,7 +93,6 @@ class Reader:
             answer.error = error
             self._away_since = self._away_since or time.monotonic()
         self.problem = answer.error
-        answer.fresh_until = time.monotonic() + FRESH_SECONDS
 
 
 class _Answer:

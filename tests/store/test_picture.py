@@ -9,6 +9,7 @@ from flask_sessionwatch.report.history import RECENT
 from flask_sessionwatch.report.totals import COMMIT_BUCKETS
 from flask_sessionwatch.store import StoreError
 from flask_sessionwatch.store import Worker
+from flask_sessionwatch.store import picture as picture_module
 from flask_sessionwatch.store.base import FOLDED
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.base import SCOPES
@@ -91,6 +92,19 @@ def test_live(store: MemoryStore) -> None:
         ("alpha", 1.0),
     ]
     assert picture["omitted"] == {"sessions": 0, "checkouts": 3}
+
+
+def test_oldest_of_too_many(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of too many check-outs and sessions those are shown that are held for the longest, and the others are counted."""
+    monkeypatch.setattr(picture_module, "ROWS_SHOWN", 2)
+    for age in (5.0, 1.0, 7.0, 3.0):
+        store.publish(worker(), {LIVE: document(**live(1, age=age))}, [])
+    picture = Picture(store).live()
+    for kind in ("sessions", "checkouts"):
+        assert [each["age_seconds"] for each in picture[kind]] == [7.0, 5.0]
+    # Each of the workers left out one check-out itself.
+    assert picture["omitted"] == {"sessions": 2, "checkouts": 2 + 4}
+    assert (len(picture["workers"]), len(picture["engines"])) == (4, 4)
 
 
 def test_numbers_of_several_workers(store: MemoryStore) -> None:

@@ -11,6 +11,7 @@ from flask_sessionwatch.settings import ConfigError
 from flask_sessionwatch.store import Store
 from flask_sessionwatch.store import StoreError
 from flask_sessionwatch.store import open_store
+from flask_sessionwatch.store import publisher
 from flask_sessionwatch.store import reader
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.base import SCOPES
@@ -30,6 +31,12 @@ class Slow(MemoryStore):
         self.asked = 0
         self.error: StoreError | None = None
         self._seconds = seconds
+
+    def documents(self, kind: str) -> list[t.Any]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return super().documents(kind)
 
     def findings(self) -> list[t.Any]:
         self.asked += 1
@@ -94,6 +101,31 @@ def test_answers_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
     reading.findings()
     reading.findings()
     assert store.asked == 3
+
+
+def test_what_is_published_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers publish every ten seconds is asked for less often than what they publish every second; a failure is not kept."""
+    monkeypatch.setattr(reader, "FRESH_SECONDS", 0.0)
+    store = Slow()
+    reading = Reader(store)
+    store.error = StoreError("gone fishing")
+    with pytest.raises(StoreError, match="gone fishing"):
+        reading.documents(SCOPES)
+    store.error = None
+    for _ in range(3):
+        assert reading.documents(SCOPES) == []
+    assert store.asked == 2
+    for _ in range(3):
+        reading.live()
+    assert store.asked == 5
+
+
+def test_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for an answer that takes longer than a worker would wait for it."""
+    store = Slow(publisher.PATIENCE + 0.2)
+    store.publish(worker(), {}, [report("f1")])
+    monkeypatch.setattr(reader, "open_to_read", lambda url: store)
+    assert len(read_store("sqlite:////nowhere").findings()) == 1
 
 
 def test_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ class Away(MemoryStore):
 def ask_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no answer be given twice."""
     monkeypatch.setattr(reader, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(reader, "SLOW_FRESH_SECONDS", 0.0)
 
 
 @pytest.fixture
