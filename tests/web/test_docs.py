@@ -148,7 +148,7 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text(encoding="utf-8")):
         name, _, anchor = target.partition("#")
         file = path.parent / name if name else path
-        assert file.exists(), target
+        assert file.is_file(), target  # a folder is no page of the site
         if anchor:
             headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings]
