@@ -83,6 +83,7 @@ lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, typ
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml flask_sessionwatch _flask_sessionwatch_pytest.py
 	$(NPM) run lint
 	$(NPM) run typecheck
 
@@ -90,6 +91,12 @@ lint: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## style, typ
 verify-types: .venv-types/.installed dashboard ## fail unless everything that the wheel exports has a type
 	.venv-types/bin/python -m pip install --quiet --force-reinstall --no-deps .
 	$(PYRIGHT) --verifytypes flask_sessionwatch --ignoreexternal $(ARGS)
+
+.PHONY: audit
+audit: $(VENV)/.installed dashboard/node_modules/.package-lock.json ## known vulnerabilities of what is used, where the services that know them answer
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml flask_sessionwatch _flask_sessionwatch_pytest.py
+	$(BIN)/python -m pip install --quiet --group audit
+	$(BIN)/python scripts/audit.py
 
 .PHONY: format
 format: $(VENV)/.installed ## put the Python code into its shape

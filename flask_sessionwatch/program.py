@@ -136,6 +136,9 @@ def _server(pages: t.Any, host: str, port: int, threads: int) -> t.Any:
             port=port,
             threads=threads,
             ident="flask_sessionwatch",
+            # Neither is read beyond that: a page takes a query, a login a token.
+            max_request_header_size=64 * 1024,
+            max_request_body_size=64 * 1024,
             # What a proxy adds tells that a visitor only seems to come from this machine.
             clear_untrusted_proxy_headers=False,
         )

@@ -5,7 +5,10 @@ import threading
 import typing as t
 
 import flask
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flask_sessionwatch import ConfigError
 from flask_sessionwatch import SessionWatch
@@ -491,3 +494,35 @@ def test_host(name: str) -> None:
     assert load({"HOST": "web-1"}).host == "web-1"
     assert "it takes a name, of 253 characters at most" in error_of({"HOST": name})
     assert load(environ={"HOST": ""}).host is None
+
+
+# Anything
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.builds(object),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(), each, max_size=3),
+)
+bounded = hypothesis.settings(max_examples=300, derandomize=True, deadline=None, database=None)
+
+
+def is_taken_or_named(key: str, config: dict[str, t.Any], environ: dict[str, str]) -> bool:
+    try:
+        load(config, environ)
+    except ConfigError as error:
+        return f"'SESSIONWATCH_{key}'" in str(error)
+    return True
+
+
+@bounded
+@given(key=st.sampled_from(sorted(DEFAULTS)), value=ANYTHING)
+def test_any_value(key: str, value: t.Any) -> None:
+    """Whatever value a setting has, it is taken, or the error names the setting."""
+    assert is_taken_or_named(key, {key: value}, {})
+
+
+@bounded
+@given(key=st.sampled_from(sorted(DEFAULTS)), text=st.text(max_size=50) | st.from_regex(r"[-+0-9.e_]{1,400}"))
+def test_any_text_in_the_environment(key: str, text: str) -> None:
+    """So it is with whatever stands in the environment."""
+    assert is_taken_or_named(key, {}, {key: text})

@@ -14,6 +14,7 @@ from ..report.baseline import entry_of
 from ..report.baseline import read
 from ..report.baseline import render
 from ..settings import ConfigError
+from ..store.base import STRANGE
 from .looking import Source
 from .looking import source_of
 from .looking import understanding
@@ -99,5 +100,5 @@ def _of_line(line: str) -> list[Entry]:
     try:
         data, _ = json.JSONDecoder().raw_decode(line[start:])
         return [entry_of(data)]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except STRANGE:
         return []  # some other line, or one that was cut off

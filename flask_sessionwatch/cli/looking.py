@@ -10,11 +10,13 @@ from collections.abc import Iterator
 import click
 from flask.cli import ScriptInfo
 
+from ..finding import printable
 from ..report.baseline import Baseline
 from ..report.baseline import read
 from ..settings import ConfigError
 from ..settings import Settings
 from ..store import Store
+from ..store.base import STRANGE
 from ..store.base import Data
 from ..store.default import default_store_to_read
 from ..store.opening import open_to_read
@@ -26,9 +28,6 @@ if t.TYPE_CHECKING:
 
 P = t.ParamSpec("P")
 T = t.TypeVar("T")
-
-#: What becomes of code that reads data of another shape than it knows.
-_STRANGE = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
 class Source(t.Protocol):
@@ -123,14 +122,14 @@ def understanding(source: Source) -> Iterator[None]:
     """
     try:
         yield
-    except _STRANGE as error:
+    except STRANGE as error:
         raise Trouble(f"{source.strange} ({type(error).__name__})") from error
 
 
 def warn_of(source: Source) -> None:
     """Say so where what *source* has answered is not of all workers."""
     if source.warning is not None:
-        click.echo(source.warning, err=True)
+        click.echo(printable(source.warning), err=True)
 
 
 def source_of(store: str | None, url: str | None, token: str | None) -> Source:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..finding import printable
 from ..store.base import Data
 from .live import HOLDER_HEAD
 from .live import POOL_HEAD
@@ -54,7 +55,7 @@ class Screen:
         self._paint(live)
 
     def complain(self, why: str) -> None:
-        self._paint(self._shown, Text(why, style="bold red"))
+        self._paint(self._shown, Text(printable(why), style="bold red"))
 
     def _paint(self, live: Data | None, *beside: Text) -> None:
         parts = [] if live is None else list(self._parts(live))

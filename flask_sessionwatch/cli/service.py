@@ -11,11 +11,14 @@ import urllib.request
 
 import click
 
+from ..store.base import STRANGE
 from ..store.base import Data
 from .trouble import Trouble
 
 #: Seconds to wait for the service.
 _PATIENCE = 10
+#: Bytes of an answer that are read; one that is cut off there is none.
+_MOST_BYTES = 256 * 1024 * 1024
 _WHY = {
     401: "is SESSIONWATCH_TOKEN right?",
     404: "is SESSIONWATCH_TOKEN right?",  # what a service without a token answers to everybody else
@@ -55,7 +58,7 @@ class ServiceSource:
         try:
             request = urllib.request.Request(f"{self._url}/api/v1/{path}", headers=self._headers)
             with self._opener.open(request, timeout=_PATIENCE) as answer:
-                data = json.load(answer)
+                data = json.loads(answer.read(_MOST_BYTES))
             problem = data["store"]["problem"]
             self.warning = problem and f"Only the worker that answered is shown: {problem}."
         except urllib.error.HTTPError as error:
@@ -64,7 +67,7 @@ class ServiceSource:
             raise Trouble(f"{self._url} answered {error.code}; {why}") from None
         except (OSError, http.client.HTTPException) as error:
             raise Trouble(f"{self._url} cannot be reached ({getattr(error, 'reason', error)}).") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except STRANGE:
             raise Trouble(self.strange) from None
         return t.cast(Data, data)
 

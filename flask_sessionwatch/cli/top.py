@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import click
 
+from ..finding import printable
 from ..store.base import Data
 from .live import as_tables
 from .looking import Source
@@ -97,7 +98,7 @@ class _Tables:
         click.echo(f"{as_tables(live, self._limit)}\n")
 
     def complain(self, why: str) -> None:
-        click.echo(why, err=True)
+        click.echo(printable(why), err=True)
 
 
 class _Cleared(_Tables):
@@ -115,4 +116,4 @@ class _Lines:
         click.echo(json.dumps(live, default=str))
 
     def complain(self, why: str) -> None:
-        click.echo(why, err=True)
+        click.echo(printable(why), err=True)

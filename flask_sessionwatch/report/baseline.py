@@ -12,7 +12,6 @@ import os
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
-from pathlib import Path
 
 from ..finding import Finding
 from ..observe.stack import absolute
@@ -20,6 +19,8 @@ from ..observe.stack import shortened
 from ..settings import ConfigError
 
 VERSION = 1
+#: Characters of a baseline: room for a hundred thousand findings, and not for whatever was named by mistake.
+_LONGEST = 32 * 1024 * 1024
 
 #: Code, function, scope and subject; the path is compared by its end.
 _Key: t.TypeAlias = "tuple[str, str | None, str | None, str | None]"
@@ -104,7 +105,7 @@ def read(path: str, known_rules: Iterable[str] | None = None) -> list[Entry]:
     :raises ConfigError: the file is missing, is no baseline, or was written by a later version.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(_text_of(path))
         version, found = data["version"], data["findings"]
         if isinstance(version, int) and version > VERSION:
             raise ConfigError(
@@ -119,13 +120,21 @@ def read(path: str, known_rules: Iterable[str] | None = None) -> list[Entry]:
             f"The baseline '{absolute(path)}' cannot be read ({error.strerror}). Write it with 'flask sessionwatch "
             "baseline', while SESSIONWATCH_BASELINE is empty in the environment."
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(
             f"The baseline '{path}' is damaged ({_reason(error)}). Write it anew with 'flask sessionwatch baseline'."
         ) from None
     if known_rules is not None:
         _check_codes(path, entries, known_rules)
     return entries
+
+
+def _text_of(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        raise ValueError(f"it is longer than {_LONGEST} characters")
+    return text
 
 
 def _entry(data: Mapping[str, t.Any]) -> Entry:

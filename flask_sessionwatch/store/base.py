@@ -41,6 +41,11 @@ LIVE_SECONDS = 4.5
 FINDING_SECONDS = 7 * 24 * 3600.0
 #: Distinct findings in one store; beyond that those that were seen last the longest ago are dropped.
 FINDINGS_KEPT = 1_000
+#: How large one entry may be when it is unpacked: a small one that is made for it could fill the memory.
+MOST_BYTES = 16 * 1024 * 1024
+
+#: What becomes of code that reads data of another shape than it knows.
+STRANGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
 
 class StoreError(Exception):
@@ -170,6 +175,43 @@ def decode(stored: bytes) -> t.Any:
     :raises StoreError: it is something else.
     """
     try:
-        return json.loads(zlib.decompress(stored))
-    except (ValueError, zlib.error) as error:
+        return json.loads(_unpacked(stored))
+    except (TypeError, ValueError, RecursionError, zlib.error) as error:
         raise StoreError(f"an entry is damaged ({error})") from None
+
+
+def _unpacked(stored: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    unpacked = unpacker.decompress(stored, MOST_BYTES)
+    if not unpacker.eof:
+        raise ValueError(f"it is cut off, or larger than {MOST_BYTES // 1024**2} MiB")
+    return unpacked
+
+
+def decoded_finding(stored: bytes) -> Data:
+    """Return the body of a finding.
+
+    :raises StoreError: it is something else.
+    """
+    return _checked_body(decode(stored))
+
+
+def stored_document(seen_at: float, worker: t.Any, body: t.Any) -> Published:
+    """Return a document as it was stored.
+
+    :raises TypeError: it is none.
+    """
+    return Published(Worker.from_json(worker), float(seen_at), _checked_body(body))
+
+
+def _checked_body(body: t.Any) -> Data:
+    if not isinstance(body, dict):
+        raise StoreError(f"an entry is damaged (it is of type {type(body).__name__})")
+    return body
+
+
+def not_understood(name: object, error: Exception) -> StoreError:
+    """Return what to say of a store in which there is what no worker of this version has put there."""
+    return StoreError(
+        f"{name} has something in it that is not understood here ({type(error).__name__}); is it of another version?"
+    )

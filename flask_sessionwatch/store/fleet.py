@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -66,4 +65,14 @@ def newest_in_force(about: Iterable[Published]) -> Data | None:
     """Return which rules and limits are in force, as the worker says that was started last."""
     telling = [each for each in about if each.body.get("in_force") is not None]
     latest = max(telling, key=lambda each: each.worker.started_at, default=None)
-    return None if latest is None else t.cast(Data, latest.body["in_force"])
+    return None if latest is None else _checked(latest.body["in_force"])
+
+
+def _checked(force: Data) -> Data:
+    """Raise TypeError or KeyError where *force* is something else."""
+    entries = [entry for each in force["ignored"].values() for entry in each]
+    if not all(isinstance(each, str) for each in (*force["codes"], *entries)):
+        raise TypeError("codes")
+    if not isinstance(force["limits"], dict):
+        raise TypeError("limits")
+    return force

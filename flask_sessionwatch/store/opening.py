@@ -56,7 +56,7 @@ def _memory(url: str) -> Store:
 
 def _sqlite(url: str) -> Store:
     path = url.removeprefix("sqlite:///")
-    if path in ("", url) or "?" in path:
+    if path in ("", url) or not {"?", "\0"}.isdisjoint(path):
         raise ConfigError(
             f"'{SETTING}' is {url!r}; it takes a file, such as 'sqlite:////var/lib/shop/sessionwatch.db', "
             "with four slashes for an absolute path, and no options."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import typing as t
 from collections import Counter
@@ -17,6 +18,7 @@ from ..report.sources import places_of
 from .base import ABOUT
 from .base import FOLDED
 from .base import SCOPES
+from .base import STRANGE
 from .base import Data
 from .base import Published
 from .base import Report
@@ -25,6 +27,7 @@ from .base import Sighting
 from .base import StoreError
 from .base import Worker
 from .base import merged
+from .base import not_understood
 from .fleet import fleet_rows
 from .fleet import newest_in_force
 from .fleet import recent_counts
@@ -47,6 +50,7 @@ WORKERS_LISTED = 20
 #: Spans of history by name: which document has it, and how many of its points.
 SPANS = {"15m": (RECENT, 90), "1h": (LONG, 60), "6h": (LONG, 360)}
 
+P = t.ParamSpec("P")
 T = t.TypeVar("T")
 
 
@@ -84,6 +88,21 @@ class Own(t.Protocol):
         """Return one of its findings with all of its body, or None where it has none such."""
 
 
+def _wary(read: t.Callable[t.Concatenate[Picture, P], T]) -> t.Callable[t.Concatenate[Picture, P], T]:
+    """Let a method of a picture do without the store where that has something in it that no worker puts there."""
+
+    @functools.wraps(read)
+    def reading(picture: Picture, /, *args: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(picture, *args, **options)
+        except (*STRANGE, OSError) as error:  # which is what a time is that no calendar has
+            if not picture.does_without(error):
+                raise
+        return read(picture, *args, **options)
+
+    return reading
+
+
 class Picture:
     """What there is to show, made for one reader.
 
@@ -97,6 +116,14 @@ class Picture:
         #: Why the store could not be read, so that this is the picture of one process; None where it could.
         self.problem: str | None = None
 
+    def does_without(self, error: Exception) -> bool:
+        """Put the store aside, in which there may be what *error* comes from; answer whether there was one."""
+        if self._store is None:
+            return False
+        self._store, self.problem = None, str(not_understood("the store", error))
+        return True
+
+    @_wary
     def live(self, *, stacks: bool = True) -> Data:
         """Return workers, engines, sessions and check-outs; of too many of these the oldest, and how many were left out.
 
@@ -113,10 +140,12 @@ class Picture:
             "omitted": _sums([beyond, *(each.body.get("omitted", {}) for each in live)]),
         }
 
+    @_wary
     def workers(self) -> list[Data]:
         """Return the workers that live."""
         return [_worker_row(each) for each in sorted(self._live(), key=lambda each: each.worker.id)]
 
+    @_wary
     def lasting(self, code: str, host: str | None = None) -> list[Data]:
         """Return the findings of one rule that are not over, as far as workers see them that live.
 
@@ -133,6 +162,7 @@ class Picture:
                 rows.append(finding_row(replace(each, sightings=lasting), live))
         return rows
 
+    @_wary
     def held(self, kind: str, number: str) -> Data | None:
         """Return one session or check-out with the source around its frames, or None where it is live no more.
 
@@ -157,6 +187,7 @@ class Picture:
         """Return every finding, the one that was first seen latest last."""
         return t.cast("list[Data]", self.listing()["findings"])
 
+    @_wary
     def listing(self, query: Query = EVERYTHING) -> Data:
         """Return the findings that *query* asks for, and how many of which kind there are."""
         alive = {each.worker.id for each in self._live()}
@@ -177,6 +208,7 @@ class Picture:
             "facets": facets(found),
         }
 
+    @_wary
     def counts_by_code(self) -> dict[str, Data]:
         """Return how many findings there are of each rule, by its code, and how many of them are open."""
         counts: dict[str, Data] = {}
@@ -193,6 +225,7 @@ class Picture:
             found[report.fingerprint] = self._with_own(found.get(report.fingerprint), report)
         return list(found.values())
 
+    @_wary
     def finding(self, fingerprint: str) -> Data | None:
         """Return one finding with every worker that saw it, or None where there is none."""
         alive = {each.worker.id for each in self._live()}
@@ -206,25 +239,30 @@ class Picture:
         whole = {"sources": [], "timeline": [], **finding_row(sighted, alive)}
         return {**whole, "recent": recent[fingerprint]}
 
+    @_wary
     def scopes(self) -> Data:
         """Return what all workers have counted of each scope, and which sites held connections for the longest."""
         published = self._documents(SCOPES)
         return {"scopes": merged_scopes(published), "sites": merged_sites(each.body for each in published)}
 
+    @_wary
     def pools(self) -> list[Data]:
         """Return how the pools of all workers are used, and were since those began, by engine."""
         engines = [row for each in self._live() for row in _rows(each, "engines")]
         bodies = [each.body for each in self._documents(SCOPES)]
         return merged_pools(engines, bodies, merged_sites(bodies))
 
+    @_wary
     def fleet(self) -> list[Data]:
         """Return every worker that lives, or was heard lately."""
         return fleet_rows(self._live(), self._documents(ABOUT))
 
+    @_wary
     def in_force(self) -> Data | None:
         """Return which rules and limits the workers judge by; None where nobody has told yet."""
         return newest_in_force(self._documents(ABOUT))
 
+    @_wary
     def series(self, span: str) -> Data:
         """Return the history over a *span*, which is one of :data:`SPANS`."""
         kind, points = SPANS[span]
@@ -284,6 +322,7 @@ def finding_row(sighted: Sighted, alive: t.Container[str], most_workers: int | N
     :param alive: the ids of the workers that live.
     :param most_workers: how many of them to name, beginning with the one that saw it last.
     """
+    _check(sighted.body)
     sightings = sighted.sightings
     together = merged(sightings.values())
     named = sorted(
@@ -303,6 +342,24 @@ def finding_row(sighted: Sighted, alive: t.Container[str], most_workers: int | N
         ],
         "worker_count": len(named),
     }
+
+
+#: What a finding's body may have under some names, if it has them.
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("code", "rule", "level", "message", "scope", "about", "engine"), str),
+    **dict.fromkeys(("site", "details"), dict),
+    "stack": list,
+}
+
+
+def _check(body: Data) -> None:
+    """Raise TypeError or KeyError where *body* is no finding's."""
+    for name, kind in _KINDS.items():
+        if not isinstance(body.get(name), (kind, type(None))):
+            raise TypeError(name)
+    places = [*body.get("stack", ()), *([body["site"]] if body.get("site") else [])]
+    if not all(isinstance(each["filename"], str) and isinstance(each["lineno"], int) for each in places):
+        raise TypeError("site")
 
 
 def _worker_row(published: Published) -> Data:

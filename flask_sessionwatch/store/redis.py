@@ -29,6 +29,7 @@ from .base import FOLD_AFTER
 from .base import FOLDED
 from .base import KINDS
 from .base import LIVE
+from .base import STRANGE
 from .base import Document
 from .base import Published
 from .base import Report
@@ -38,7 +39,10 @@ from .base import Store
 from .base import StoreError
 from .base import Worker
 from .base import decode
+from .base import decoded_finding
 from .base import encode
+from .base import not_understood
+from .base import stored_document
 
 #: Seconds to wait for the server, each time.
 PATIENCE = 1.0
@@ -176,7 +180,7 @@ class RedisStore(Store):
                 for each in client.mget(keys[start : start + _BATCH])
                 if each is not None
             ]
-        return [_published(each) for each in found]
+            return [_published(each) for each in found]
 
     def findings(self) -> list[Sighted]:
         with self._using() as client:
@@ -195,7 +199,7 @@ class RedisStore(Store):
             together.hgetall(self._key("seen", each))
         answers = iter(together.execute() if fingerprints else ())
         return [
-            Sighted(each, decode(body), _sightings(seen))
+            Sighted(each, decoded_finding(body), _sightings(seen))
             for each, body, seen in zip(fingerprints, answers, answers, strict=True)
             if body is not None and seen
         ]
@@ -217,6 +221,8 @@ class RedisStore(Store):
         except _ERRORS as error:
             self.close()
             raise StoreError(f"{self._name}: {self._without_secrets(error)}") from None
+        except STRANGE as error:
+            raise not_understood(self._name, error) from None
 
     def _without_secrets(self, error: Exception) -> str:
         text = str(error) or type(error).__name__
@@ -242,7 +248,7 @@ _OPTIONS: dict[str, t.Any] = {
 
 def _published(stored: bytes) -> Published:
     worker, seen_at, body = decode(stored)
-    return Published(Worker.from_json(worker), seen_at, body)
+    return stored_document(seen_at, worker, body)
 
 
 def _as_text(sighting: Sighting) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from .base import FOLD_ABOVE
 from .base import FOLD_AFTER
 from .base import FOLDED
 from .base import LIVE
+from .base import STRANGE
 from .base import Document
 from .base import Published
 from .base import Report
@@ -30,8 +32,11 @@ from .base import Store
 from .base import StoreError
 from .base import Worker
 from .base import decode
+from .base import decoded_finding
 from .base import encode
 from .base import merged
+from .base import not_understood
+from .base import stored_document
 
 #: Says in the file's header that it is ours: "FSWs".
 APPLICATION_ID = 0x46535773
@@ -132,34 +137,38 @@ class SQLiteStore(Store):
         query = "SELECT seen_at, body FROM documents WHERE kind = ? AND until > ?"
         with self._using() as connection:
             rows = connection.execute(query, (kind, time.time())).fetchall()
-        return [_published(*row) for row in rows]
+            return [stored_document(seen_at, *decode(body)) for seen_at, body in rows]
 
     def findings(self) -> list[Sighted]:
-        with self._using() as connection, _reading(connection):
-            bodies = connection.execute("SELECT fingerprint, body FROM findings").fetchall()
-            rows = connection.execute("SELECT * FROM sightings").fetchall()
-        sightings: dict[str, dict[str, Sighting]] = {}
-        for fingerprint, worker, *values in rows:
-            sightings.setdefault(fingerprint, {})[worker] = _sighting(values)
-        return [
-            Sighted(fingerprint, decode(body), sightings[fingerprint])
-            for fingerprint, body in bodies
-            if fingerprint in sightings
-        ]
+        with self._using() as connection:
+            with _reading(connection):
+                bodies = connection.execute("SELECT fingerprint, body FROM findings").fetchall()
+                rows = connection.execute("SELECT * FROM sightings").fetchall()
+            sightings: dict[str, dict[str, Sighting]] = {}
+            for fingerprint, worker, *values in rows:
+                sightings.setdefault(fingerprint, {})[worker] = _sighting(values)
+            return [
+                Sighted(fingerprint, decoded_finding(body), sightings[fingerprint])
+                for fingerprint, body in bodies
+                if fingerprint in sightings
+            ]
 
     def finding(self, fingerprint: str) -> Sighted | None:
-        with self._using() as connection, _reading(connection):
-            body = connection.execute(
-                "SELECT body FROM findings WHERE fingerprint = ?", (fingerprint,)
-            ).fetchone()
-            rows = connection.execute(
-                "SELECT * FROM sightings WHERE fingerprint = ?", (fingerprint,)
-            ).fetchall()
-        if body is None or not rows:
-            return None
-        return Sighted(
-            fingerprint, decode(body[0]), {worker: _sighting(values) for _, worker, *values in rows}
-        )
+        with self._using() as connection:
+            with _reading(connection):
+                body = connection.execute(
+                    "SELECT body FROM findings WHERE fingerprint = ?", (fingerprint,)
+                ).fetchone()
+                rows = connection.execute(
+                    "SELECT * FROM sightings WHERE fingerprint = ?", (fingerprint,)
+                ).fetchall()
+            if body is None or not rows:
+                return None
+            return Sighted(
+                fingerprint,
+                decoded_finding(body[0]),
+                {worker: _sighting(values) for _, worker, *values in rows},
+            )
 
     # The file
 
@@ -188,6 +197,8 @@ class SQLiteStore(Store):
         except OSError as error:
             self.close()
             raise StoreError(f"{self.path}: {error.strerror}") from None
+        except STRANGE as error:
+            raise not_understood(self.path, error) from None
 
     def _opened(self) -> sqlite3.Connection:
         """Return the connection of this process to the file that is there now."""
@@ -207,7 +218,7 @@ class SQLiteStore(Store):
             )
         self._check_header()
         connection = sqlite3.connect(
-            f"file:{quote(self.path)}?mode={'ro' if self._read_only else 'rw'}",
+            f"file:{quote(os.fsencode(self.path))}?mode={'ro' if self._read_only else 'rw'}",
             uri=True,
             timeout=PATIENCE,
             isolation_level=None,
@@ -226,6 +237,9 @@ class SQLiteStore(Store):
 
     def _check_header(self) -> None:
         """Leave alone what is no database; where only ours can be, set it aside."""
+        # Opening a pipe would wait until somebody writes to it.
+        if _is_special(self.path):
+            raise self._foreign()
         header = _header(self.path)
         if not header or header.startswith(_HEADER):
             return
@@ -248,7 +262,7 @@ class SQLiteStore(Store):
         if ours != APPLICATION_ID:
             self._make_tables(connection)
         else:
-            self._check_version(connection)
+            self._check_tables(connection)
         os.chmod(self.path, 0o600)
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute(f"PRAGMA journal_size_limit = {_PAGE * 1024:d}")
@@ -258,7 +272,14 @@ class SQLiteStore(Store):
         (ours,) = connection.execute("PRAGMA application_id").fetchone()
         if ours != APPLICATION_ID:
             raise self._foreign()
+        self._check_tables(connection)
+
+    def _check_tables(self, connection: sqlite3.Connection) -> None:
+        """Refuse what another version has written, and views, triggers and the like, which would run for whoever reads."""
         self._check_version(connection)
+        rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if {_on_one_line(sql) for (sql,) in rows} != set(map(_on_one_line, _TABLES)):
+            raise self._foreign()
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -376,14 +397,13 @@ def _fold(connection: sqlite3.Connection, now: float) -> None:
 _INSERT_SIGHTING = "INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def _published(seen_at: float, body: bytes) -> Published:
-    worker, data = decode(body)
-    return Published(Worker.from_json(worker), seen_at, data)
-
-
 def _sighting(values: Sequence[float]) -> Sighting:
     occurrences, first_seen, last_seen, resolved, known = values
-    return Sighting(int(occurrences), first_seen, last_seen, bool(resolved), bool(known))
+    return Sighting(int(occurrences), float(first_seen), float(last_seen), bool(resolved), bool(known))
+
+
+def _on_one_line(sql: str) -> str:
+    return " ".join(sql.split())
 
 
 def _make_private(path: str) -> tuple[int, int] | None:
@@ -407,10 +427,16 @@ def _leave_to_folder(descriptor: int, path: str) -> None:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        stat = os.stat(path)
+        found = os.stat(path)
     except OSError:
         return None
-    return stat.st_dev, stat.st_ino
+    return found.st_dev, found.st_ino
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a pipe, a device or a socket."""
+    mode = os.stat(path).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _header(path: str) -> bytes:

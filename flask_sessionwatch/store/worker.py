@@ -45,8 +45,16 @@ class Worker:
 
     @classmethod
     def from_json(cls, data: t.Mapping[str, t.Any]) -> Worker:
-        """Return the worker that :meth:`as_json` has described."""
-        return cls(**{name: data[name] for name in ("host", "pid", "started_at", "space", "birth")})
+        """Return the worker that :meth:`as_json` has described.
+
+        :raises TypeError: one of the values is of another kind.
+        :raises KeyError: one of them is missing.
+        """
+        for name, kinds in _KINDS.items():
+            # The number is made a path of, among others.
+            if type(data[name]) not in kinds:
+                raise TypeError(f"{name} is {data[name]!r:.100}")
+        return cls(**{name: data[name] for name in _KINDS})
 
     @classmethod
     def from_id(cls, text: str) -> Worker:
@@ -76,6 +84,14 @@ class Worker:
             return False
         return _birth(self.pid) != self.birth
 
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "host": (str,),
+    "pid": (int,),
+    "started_at": (float, int),
+    "space": (str,),
+    "birth": (int,),
+}
 
 _known: dict[int, Worker] = {}
 #: What this host is called here, if not by its own name.

@@ -6,6 +6,7 @@ import typing as t
 
 import pytest
 
+from ..finding import printable
 from ..observe.stack import Site
 from .told import Told
 
@@ -45,7 +46,7 @@ class Summary:
             return
         terminalreporter.section("sessionwatch")
         for told, nodeids in self._by_bug():
-            terminalreporter.line(_headline(told))
+            terminalreporter.line(printable(_headline(told)))
             for nodeid in nodeids[:_TESTS_NAMED]:
                 terminalreporter.line(f"  {nodeid}")
             if len(nodeids) > _TESTS_NAMED:

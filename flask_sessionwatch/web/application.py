@@ -28,6 +28,12 @@ from .multiprocess import shown_registry
 STATIC = Path(__file__).parent / "static"
 #: Strangers may send a token, and not more.
 _LONGEST_BODY = 16 * 1024
+#: Characters of a query string, and of each header that is looked into: some are parsed in time that grows with their square.
+_LONGEST_TEXT = 8 * 1024
+_LOOKED_INTO = (
+    *("Authorization", "Cookie", "Content-Type", "Accept", "Host", "Range", "If-Range"),
+    *("If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
+)
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
@@ -129,17 +135,30 @@ def _blueprint(door: Doorkeeper, contents: Contents) -> flask.Blueprint:
 
 
 def _check_access(door: Doorkeeper) -> flask.typing.ResponseReturnValue | None:
-    endpoint = flask.request.endpoint or ""
-    if door.has_token and endpoint.endswith(OPEN_TO_ALL):
-        return None
-    if door.lets_in(flask.request):
-        return None
     if not door.has_token:
-        door.tell_how_to_open()
-        flask.abort(404)
+        _check_place(door)
+        return None
+    _check_sizes(flask.request)
+    endpoint = flask.request.endpoint or ""
+    if endpoint.endswith(OPEN_TO_ALL) or door.lets_in(flask.request):
+        return None
     if endpoint.endswith(".dashboard"):
         return flask.redirect(flask.url_for("sessionwatch.login"))
     return flask.abort(401)
+
+
+def _check_place(door: Doorkeeper) -> None:
+    if not door.lets_in(flask.request):
+        door.tell_how_to_open()
+        flask.abort(404)
+    _check_sizes(flask.request)
+
+
+def _check_sizes(request: flask.Request) -> None:
+    if len(request.query_string) > _LONGEST_TEXT:
+        flask.abort(414)
+    if any(len(request.headers.get(name, "")) > _LONGEST_TEXT for name in _LOOKED_INTO):
+        flask.abort(431)
 
 
 def _add_pages(pages: flask.Blueprint) -> None:

@@ -5,6 +5,7 @@ They have the names of the workers' own metrics where they mean the same, and be
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import typing as t
@@ -17,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from ..store.base import FOLDED
+from ..store.base import STRANGE
 from ..store.base import Published
 from ..store.base import Sighted
 from ..store.base import Sighting
@@ -69,21 +71,24 @@ class StoredMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; of a store that cannot be read, only that it is so."""
-        values: Values = {name: Counter() for name in GAUGES}
         try:
-            live, findings = self._store.live(), self._store.findings()
-        except StoreError:
-            live, findings = [], None
-        values["store_up"][()] = int(findings is not None)
-        for each in live:
-            _add_worker(values, each)
-        if findings is not None:
-            values["findings_known"] = Counter(_rule(each) for each in findings)
-            self._count(findings)
+            values = self._read()
+        except (StoreError, *STRANGE):
+            values = _no_values()
         for name, (text, labels) in GAUGES.items():
             yield _filled(GaugeMetricFamily(f"sessionwatch_{name}", text, labels=labels), values[name])
         for name, (text, labels) in COUNTERS.items():
             yield _filled(CounterMetricFamily(f"sessionwatch_{name}", text, labels=labels), self._occurrences)
+
+    def _read(self) -> Values:
+        values = _no_values()
+        live, findings = self._store.live(), self._store.findings()
+        for each in live:
+            _add_worker(values, each)
+        values["findings_known"] = Counter(_rule(each) for each in findings)
+        self._count(findings)
+        values["store_up"][()] = 1
+        return values
 
     def _count(self, findings: list[Sighted]) -> None:
         """Count by how much each worker's count has grown since this server began.
@@ -98,9 +103,9 @@ class StoredMetrics:
                     if worker != FOLDED and not sighting.known:
                         key = (each.fingerprint, worker)
                         counts[key] = sighting.occurrences
-                        self._occurrences[_rule(each)] += max(
-                            sighting.occurrences - self._before(key, sighting), 0
-                        )
+                        more = sighting.occurrences - self._before(key, sighting)
+                        # What no float holds is refused here, and not while it is written down.
+                        self._occurrences[_rule(each)] += int(float(max(more, 0)))
             together = {**self._counted, **counts}
             self._counted = counts if len(together) > _COUNTS_KEPT else together
 
@@ -108,6 +113,12 @@ class StoredMetrics:
         """Return what was counted of a sighting already; of one that is older than this server, all that it has."""
         is_older = sighting.first_seen < self._began_at
         return self._counted.get(key, sighting.occurrences if is_older else 0)
+
+
+def _no_values() -> Values:
+    values: Values = {name: Counter() for name in GAUGES}
+    values["store_up"][()] = 0
+    return values
 
 
 def _filled(family: t.Any, values: Counter[tuple[str, ...]]) -> Metric:
@@ -125,11 +136,20 @@ def _add_worker(values: Values, published: Published) -> None:
     mine = (worker.host, str(worker.pid))
     values["workers"][worker.host,] += 1
     for name, number in body.get("counts", {}).items():
-        values[name][mine] = number
-    for *rule, number in body.get("open_findings", ()):
-        values["findings_open"][tuple(rule)] += number
+        values[name][mine] = _number(number)
+    for code, rule, level, number in body.get("open_findings", ()):
+        values["findings_open"][str(code), str(rule), str(level)] += _number(number)
     for engine in body.get("engines", ()):
-        _add_engine(values, (*mine, engine["name"]), engine, published.seen_at)
+        _add_engine(values, (*mine, str(engine["name"])), engine, published.seen_at)
+
+
+def _number(value: t.Any) -> t.Any:
+    """Return a number that can be written down.
+
+    :raises TypeError: it is none.
+    :raises OverflowError: no float holds it.
+    """
+    return value if math.isfinite(value) else 0
 
 
 def _add_engine(
@@ -138,9 +158,9 @@ def _add_engine(
     # Two engines of a worker may have one name.
     for state in ("used", "idle"):
         key: tuple[str, ...] = (*labels, state)
-        values["connections"][key] += engine[state]
-    values["connections_max"][labels] += engine["max"] or 0
-    values["connections_pending"][labels] += engine["waiting"]
+        values["connections"][key] += _number(engine[state])
+    values["connections_max"][labels] += _number(engine["max"] or 0)
+    values["connections_pending"][labels] += _number(engine["waiting"])
     age = engine["oldest_age_seconds"]
     since = time.time() if age is None else seen_at - age
     oldest = values["oldest_checkout_timestamp_seconds"]

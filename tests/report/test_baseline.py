@@ -107,7 +107,10 @@ def test_round_trip(tmp_path: Path) -> None:
         *('{"version": 0, "findings": []}', '{"version": "1", "findings": []}'),
         *('{"version": 1, "findings": [1]}', '{"version": 1, "findings": [{"code": "SW101"}]}'),
         json.dumps({"version": 1, "findings": [{**ENTRY._asdict(), "path": 1}]}),
+        *("[" * 100_000, '{"version": 1e999, "findings": []}', '{"version": 1, "findings": 17}'),
+        '{"version": ' + "9" * 10_000 + "}",
     ],
+    ids=lambda text: text[:40],
 )
 def test_damaged(tmp_path: Path, text: str) -> None:
     """A file that is no baseline is an error that says so, and how to write one."""
@@ -117,6 +120,12 @@ def test_damaged(tmp_path: Path, text: str) -> None:
         ConfigError, match=r"known.json' is damaged .+Write it anew with 'flask sessionwatch baseline'"
     ):
         read(str(path))
+
+
+def test_endless() -> None:
+    """What never ends is not read to its end."""
+    with pytest.raises(ConfigError, match="longer than"):
+        read("/dev/zero")
 
 
 def test_undecodable(tmp_path: Path) -> None:
@@ -364,6 +373,17 @@ def test_command_asks_a_lonely_service(
     assert "Only the worker that answered is shown: it has gone fishing." in result.output
 
 
+def test_command_and_a_service_that_writes_to_the_terminal(
+    app: flask.Flask, tmp_path: Path, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a service answers cannot move the cursor, nor begin a line of its own."""
+    body = {"findings": [finding().as_json()], "store": {"problem": "gone\n\x1b[2Jroot: \u202eforged"}}
+    monkeypatch.setattr(Service, "body", json.dumps(body))
+    result = run(app, "--url", service, "--output", str(tmp_path / "known.json"))
+    assert r"gone\n\x1b[2Jroot: \u202eforged" in result.output
+    assert all(line.isprintable() for line in result.output.splitlines())
+
+
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
@@ -373,6 +393,8 @@ def test_command_asks_a_lonely_service(
         (200, "<html>", "answered something else"),
         (200, "[]", "answered something else"),
         (200, '{"findings": [{}], "store": {"problem": null}}', "answered something else"),
+        (200, "[" * 100_000, "answered something else"),
+        (200, "9" * 10_000, "answered something else"),
     ],
 )
 def test_command_and_a_strange_service(

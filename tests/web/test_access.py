@@ -1,6 +1,7 @@
 """Who may see the pages: nobody by default."""
 
 import logging
+import time
 import types
 import typing as t
 
@@ -18,7 +19,7 @@ from tests.web.conftest import TOKEN
 from tests.web.conftest import Watch
 
 LOGIN = f"{PREFIX}/login"
-GARBAGE = ["", "x", "\x00", "é", "日本", "\udcff", "a" * 100_000, "sessionwatch", "=;,=", '"\\"']
+GARBAGE = ["", "x", "\x00", "é", "日本", "\udcff", "a" * 3_000, "sessionwatch", "=;,=", '"\\"']
 
 
 def status(app: flask.Flask, path: str = "/metrics", **arguments: t.Any) -> int:
@@ -282,6 +283,42 @@ def test_login_page_asks_nothing_of_the_application(watch: Watch) -> None:
     answers = [client.get(f"{PREFIX}/{name}") for name in ("icon.svg", "login.css")]
     assert [each.status_code for each in answers] == [200, 200]
     assert [each.mimetype for each in answers] == ["image/svg+xml", "text/css"]
+
+
+# Sizes
+
+LONG = "a" * (8 * 1024 + 1)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/findings", "/login", "/login.css", "/no-such-page"])
+def test_long_query(watch: Watch, path: str) -> None:
+    """A query string has a limit, whoever sends it and wherever to."""
+    assert status(watch(), path, query_string=LONG) == 414
+    assert status(watch(), path, query_string=LONG, headers={"Authorization": f"Bearer {TOKEN}"}) == 414
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "Cookie", "Content-Type", "Accept", "Range", "If-Range"),
+        *("If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    ],
+)
+def test_long_header(watch: Watch, name: str) -> None:
+    """So has every header that is looked into, for strangers too."""
+    assert status(watch(), headers={name: LONG}) == 431
+    app = watch(token=None)
+    app.debug = True
+    assert status(app, headers={name: LONG}, **local()) == 431
+    assert status(app, headers={name: LONG}, **local(address="192.0.2.1")) == 404
+
+
+def test_spaces_in_a_tag(watch: Watch) -> None:
+    """What takes time that grows with the square of a header's length is stopped by its limit."""
+    began = time.monotonic()
+    headers = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": '"a"' + " " * 1_000_000}
+    assert status(watch(), "/api/v1/findings", headers=headers) == 431
+    assert time.monotonic() - began < 20
 
 
 # Back-off
