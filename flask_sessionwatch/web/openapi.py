@@ -78,7 +78,7 @@ def _get(summary: str, answer: str, *refusals: int, parameters: t.Sequence[Schem
             "description": "Nothing but time has passed since the answer whose ETag If-None-Match names."
         },
     }
-    for status in (401, *refusals, 429):
+    for status in (401, *refusals, 414, 429, 431):
         responses[str(status)] = _response(_REFUSALS[status], "Error")
     return {"get": {"summary": summary, "parameters": list(parameters), "responses": responses}}
 
@@ -87,7 +87,9 @@ _REFUSALS = {
     400: "A parameter has a value that it does not take.",
     401: "The token is missing or wrong.",
     404: "There is no such thing, or no more.",
+    414: "The query string is too long.",
     429: "This address has sent too many wrong tokens; Retry-After says how long to wait.",
+    431: "A header is too long.",
 }
 
 
