@@ -344,12 +344,8 @@ def finding_row(sighted: Sighted, alive: t.Container[str], most_workers: int | N
     }
 
 
-#: What a finding's body may have under some names, if it has them.
-_KINDS: dict[str, type] = {
-    **dict.fromkeys(("code", "rule", "level", "message", "scope", "about", "engine"), str),
-    **dict.fromkeys(("site", "details"), dict),
-    "stack": list,
-}
+#: What readers rely on in a finding's body, where there is something. A rule of somebody's own may tell else what it likes.
+_KINDS: dict[str, type] = {"scope": str, "site": dict, "details": dict, "stack": list}
 
 
 def _check(body: Data) -> None:
