@@ -77,10 +77,10 @@ def test_in_force(store: MemoryStore) -> None:
     """The worker that was started last says which rules are on: after a deployment, that is what counts."""
     assert Picture(store).in_force() is None
     old, new = Worker("alpha", 10_000_001, 100.0), Worker("alpha", 10_000_002, 200.0)
-    store.publish(new, {ABOUT: about(in_force={"codes": ["SW101"]})}, [])
-    store.publish(old, {ABOUT: about(in_force={"codes": ["SW102"]})}, [])
+    store.publish(new, {ABOUT: about(in_force={"codes": ["SW101"], "ignored": {}, "limits": {}})}, [])
+    store.publish(old, {ABOUT: about(in_force={"codes": ["SW102"], "ignored": {}, "limits": {}})}, [])
     store.publish(worker(), {ABOUT: about()}, [])
-    assert Picture(store).in_force() == {"codes": ["SW101"]}
+    assert Picture(store).in_force() == {"codes": ["SW101"], "ignored": {}, "limits": {}}
 
 
 def test_counts_by_code(store: MemoryStore) -> None:
