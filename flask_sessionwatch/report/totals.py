@@ -193,6 +193,7 @@ class Totals:
     def _bad(self) -> list[list[t.Any]]:
         with self._lock:
             bad = [(key, each) for key, ring in self.bad.items() for each in ring]
+        bad.reverse()  # of those that ended in the same millisecond the later ones come first, too
         bad.sort(key=lambda item: -item[1].at)
         return [[*key, *each] for key, each in bad[:BAD_TOLD]]
 

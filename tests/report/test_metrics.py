@@ -1,5 +1,6 @@
 """Metrics: their fixed names and labels, counters from 0, gauges back to 0, several processes added up."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -57,13 +58,16 @@ CATALOGUE = {
 }
 OUTCOMES = {"commit", "rollback", "rollback_on_close", "error", "garbage_collected"}
 SOON = 10.0
+NUMBERS = itertools.count(1)
 
 
 class Shop:
     """An application under watch whose metrics can be read."""
 
     def __init__(self, **pool: t.Any) -> None:
-        url = "sqlite:///file:shop?mode=memory&cache=shared&uri=true"
+        # A pool that the collector has not found yet would be added to one of the same name.
+        self.name = f"file:shop{next(NUMBERS)}"
+        url = f"sqlite:///{self.name}?mode=memory&cache=shared&uri=true"
         options = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.01, **pool}
         self.engine = sa.create_engine(url, poolclass=sa.pool.QueuePool, **options)
         self.app = flask.Flask("shop")
@@ -100,7 +104,7 @@ class Shop:
         """Read one sample after a tick; ``engine`` need not be said."""
         self.watch.tick()
         if "engine" in CATALOGUE.get(_family(name), ("", set()))[1]:
-            labels = {"engine": "file:shop", **labels}
+            labels = {"engine": self.name, **labels}
         return self.registry.get_sample_value(name, labels)
 
     def families(self) -> dict[str, Metric]:
@@ -183,7 +187,7 @@ def test_exposition_can_be_parsed(shop: Shop, form: str) -> None:
         for family in families
         for sample in family.samples
     }
-    assert samples["sessionwatch_connections_max", (("engine", "file:shop"),)] == 3.0
+    assert samples["sessionwatch_connections_max", (("engine", shop.name),)] == 3.0
     assert samples["sessionwatch_leaked_sessions", ()] == 1.0
 
 
@@ -477,7 +481,7 @@ def test_every_registry_counts(shop: Shop) -> None:
     try:
         shop.engine.connect().close()
         assert shop.value("sessionwatch_connection_use_seconds_count") == 1.0
-        labels = {"engine": "file:shop"}
+        labels = {"engine": shop.name}
         assert registry.get_sample_value("sessionwatch_connection_use_seconds_count", labels) == 1.0
     finally:
         other.close()
