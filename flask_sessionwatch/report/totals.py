@@ -141,7 +141,7 @@ class Totals:
     def _remember(self, scope: Scope, at: float, found: tuple[str, ...]) -> None:
         told = (scope.verdict, scope.status, scope.error, scope.holder.name, scope.commits, scope.held_peak)
         bad = self.bad.setdefault(self._key(scope), deque(maxlen=BAD_KEPT))
-        bad.append(BadScope(round(at, 3), *told, found))
+        bad.append(BadScope(at, *told, found))
 
     def _take_checkout(self, checkout: Checkout) -> None:
         held = 0.0 if checkout.ended_at is None else checkout.ended_at - checkout.began_at
@@ -193,9 +193,8 @@ class Totals:
     def _bad(self) -> list[list[t.Any]]:
         with self._lock:
             bad = [(key, each) for key, ring in self.bad.items() for each in ring]
-        bad.reverse()  # of those that ended in the same millisecond the later ones come first, too
         bad.sort(key=lambda item: -item[1].at)
-        return [[*key, *each] for key, each in bad[:BAD_TOLD]]
+        return [[*key, round(each.at, 3), *each[1:]] for key, each in bad[:BAD_TOLD]]
 
     def forget(self) -> None:
         """Begin anew, as a child process must after a fork."""
