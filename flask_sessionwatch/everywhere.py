@@ -41,6 +41,8 @@ class Everywhere:
         self._lock = threading.RLock()
         #: The watch that each application had when it was looked at; None for one that cannot be watched.
         self._seen: weakref.WeakKeyDictionary[flask.Flask, SessionWatch | None] = weakref.WeakKeyDictionary()
+        #: Those that this very thread is looking at, and may use meanwhile.
+        self._under_way: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
         self._originals: dict[str, tuple[t.Any, t.Any]] = {}
         self._active = False
 
@@ -74,19 +76,22 @@ class Everywhere:
     def _look(self, app: flask.Flask) -> None:
         if app.import_name.partition(".")[0] == _OURS:  # the pages are an application, too
             return
-        try:
-            with self._lock:
-                present = app.extensions.get(KEY)
-                if present is self._seen.get(app, self):
-                    return
-                self._seen[app] = present
+        # The first requests come at once: none of them goes on until the application is watched.
+        with self._lock:
+            present = app.extensions.get(KEY)
+            if present is self._seen.get(app, self) or app in self._under_way:
+                return
+            self._under_way.add(app)
+            try:
                 if present is None:
                     self.watch.init_app(app)
-                    self._seen[app] = self.watch
                 elif present is not self.watch:
                     present.tell_also(app, self._sinks)
-        except Exception as error:
-            self._on_error(app, error)
+            except Exception as error:
+                self._on_error(app, error)
+            finally:
+                self._seen[app] = app.extensions.get(KEY)
+                self._under_way.discard(app)
 
 
 def watch_every_app() -> None:

@@ -1,8 +1,11 @@
 """Every application of the process is watched, and none of them was changed for it."""
 
 import gc
+import threading
+import time
 import typing as t
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import flask
 import pytest
@@ -87,6 +90,28 @@ def test_watched_from_the_first_request(app: flask.Flask, everywhere: Everywhere
     assert "sessionwatch" not in app.extensions
     assert leak(app) == 200
     assert codes(everywhere.watch.findings) == ["SW101"]
+
+
+def test_first_requests_at_once(
+    app: flask.Flask, everywhere: Everywhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that comes while the application is about to be watched waits until it is."""
+    begun = threading.Event()
+    init_app = SessionWatch.init_app
+
+    def slow(watch: SessionWatch, app: flask.Flask) -> None:
+        begun.set()
+        time.sleep(0.2)  # in which the second would have come through
+        init_app(watch, app)
+
+    monkeypatch.setattr(SessionWatch, "init_app", slow)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(leak, app)
+        begun.wait()
+        second = threads.submit(leak, app)
+        assert [first.result(), second.result()] == [200, 200]
+    scopes = {(each.scope.name, each.count) for each in everywhere.watch.findings if each.scope}
+    assert scopes == {("GET /leak", 2)}
 
 
 def test_settings_of_later(app: flask.Flask, everywhere: Everywhere) -> None:
