@@ -28,7 +28,8 @@ WARM_UP = 100
 def main(watcher: str, requests: int, cases: list[str]) -> None:
     """Serve the *cases* with *watcher* attached."""
     counter = Counter()
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+    # The thread of the store may write there still.
+    with tempfile.TemporaryDirectory(dir=memory_folder(), ignore_cleanup_errors=True) as folder:
         app = create_app(folder, os.environ.get("BENCH_URL", ""))
         settle = WATCHERS[watcher].attach(app)
         fill(app)
