@@ -14,6 +14,7 @@ from sqlalchemy import orm
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch.store import Store
 from flask_sessionwatch.store import open_store
+from flask_sessionwatch.store.base import StoreError
 from tests.rules.conftest import until
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,13 @@ class Shop:
         """Have what is known now published, and wait until it is."""
         self.watch.tick()
         with self.store() as store:
-            until(lambda: bool(store.live()) and len(store.findings()) == len(self.watch.findings))
+            until(lambda: self._is_published(store))
+
+    def _is_published(self, store: Store) -> bool:
+        try:
+            return bool(store.live()) and len(store.findings()) == len(self.watch.findings)
+        except StoreError:  # the file is being made, and SQLite locks it for that
+            return False
 
     def publish_nothing(self) -> None:
         """Let it be seen as a worker that has found nothing."""
