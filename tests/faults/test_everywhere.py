@@ -4,10 +4,8 @@ The lines are not listed anywhere. A dry run finds those that the story reaches 
 "try" of the watcher's own whose handler catches Exception; then each of them raises once.
 """
 
-import ast
 import collections
 import concurrent.futures
-import functools
 import sys
 import types
 import typing as t
@@ -16,7 +14,6 @@ from pathlib import Path
 import prometheus_client
 import pytest
 
-import flask_sessionwatch
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
 from flask_sessionwatch.observe.frames import Undisturbed
@@ -24,11 +21,11 @@ from flask_sessionwatch.observe.frames import undisturbed
 from flask_sessionwatch.process import Process
 from flask_sessionwatch.report.logs import logger
 from tests.conftest import Servers
+from tests.faults.guards import ELSEWHERE
+from tests.faults.guards import PACKAGE
+from tests.faults.guards import guard_of
 from tests.story import Story
 
-PACKAGE = Path(flask_sessionwatch.__file__).parent
-#: What is not on the path of a record: it answers those who look, or is run by hand.
-ELSEWHERE = ("web", "testing", "integrations", "cli", "extension.py", "program.py", "settings.py")
 #: Files whose every line has to be survived: where everything is recorded, and where it is judged, told and published.
 FRAGILE = {
     "recording": {str(path) for path in (PACKAGE / "observe").glob("*.py")},
@@ -50,38 +47,6 @@ class Provoked(Exception):
 
 #: What is raised, in turn.
 RAISED = (Provoked, MemoryError)
-
-
-@functools.cache
-def guards(filename: str) -> dict[int, bool]:
-    """Map the lines of a file that lie below a try whose handler catches Exception to whether it counts among the ten."""
-    lines: dict[int, bool] = {}
-    idle: set[int] = set()
-    for node in ast.walk(ast.parse(Path(filename).read_text())):  # outer ones first
-        if isinstance(node, ast.Try):
-            for handler in node.handlers:
-                if isinstance(handler.type, ast.Name) and handler.type.id == "Exception":
-                    body = range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1)
-                    # extension_failed() counts, too, but not among the ten.
-                    told = ast.unparse(handler).replace("extension_failed(", "")
-                    lines.update(dict.fromkeys(body, "failed(" in told))
-        if isinstance(node, (ast.Try, ast.Pass, ast.Continue, ast.Break)) or _is_bare_return(node):
-            idle.add(t.cast(ast.stmt, node).lineno)  # nothing runs there that could fail
-    return {number: counts for number, counts in lines.items() if number not in idle}
-
-
-def _is_bare_return(node: ast.AST) -> bool:
-    return isinstance(node, ast.Return) and isinstance(node.value, (ast.Constant, types.NoneType))
-
-
-def guard_of(frame: types.FrameType | None) -> bool | None:
-    """Say whether the guard around *frame* counts errors; None if they would come to the application."""
-    while frame is not None and frame.f_code.co_filename.startswith(str(PACKAGE)):
-        counts = guards(frame.f_code.co_filename).get(frame.f_lineno)
-        if counts is not None:
-            return counts
-        frame = frame.f_back
-    return None
 
 
 class Saboteur:
