@@ -1,9 +1,11 @@
 """Who may see the pages: nobody by default."""
 
+import hmac
 import logging
 import time
 import types
 import typing as t
+from urllib.parse import quote_from_bytes
 
 import flask
 import pytest
@@ -283,6 +285,92 @@ def test_login_page_asks_nothing_of_the_application(watch: Watch) -> None:
     answers = [client.get(f"{PREFIX}/{name}") for name in ("icon.svg", "login.css")]
     assert [each.status_code for each in answers] == [200, 200]
     assert [each.mimetype for each in answers] == ["image/svg+xml", "text/css"]
+
+
+# The comparison
+
+
+class Guarded(str):
+    """A secret that cannot be compared as text is, which takes the longer the more of it was guessed."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def _refuse(self, *args: object) -> t.NoReturn:
+        raise AssertionError("compared as text")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __contains__ = startswith = endswith = find = index = count = _refuse
+
+
+def sent(app: flask.Flask, way: str, secret: str) -> int:
+    """Send *secret* in one of the ways in which one may come, as the bytes of UTF-8 that a client sends."""
+    raw = secret.encode("utf-8", "surrogatepass").decode("latin-1")
+    if way == "form":
+        data = b"token=" + quote_from_bytes(secret.encode("utf-8", "surrogatepass")).encode()
+        return (
+            app.test_client(use_cookies=False)
+            .post(LOGIN, data=data, content_type="application/x-www-form-urlencoded")
+            .status_code
+        )
+    header = {
+        "header": ("HTTP_AUTHORIZATION", f"Bearer {raw}"),
+        "cookie": ("HTTP_COOKIE", f"{auth.COOKIE}={raw}"),
+    }
+    name, value = header[way]
+    return status(app, environ_overrides={name: value})
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[t.Any, t.Any]]:
+    """What hmac.compare_digest is given."""
+    pairs: list[tuple[t.Any, t.Any]] = []
+
+    def compare(given: t.Any, expected: t.Any) -> bool:
+        pairs.append((given, expected))
+        return bool(given == expected)
+
+    monkeypatch.setattr(auth, "hmac", types.SimpleNamespace(compare_digest=compare, new=hmac.new))
+    return pairs
+
+
+WRONG = ["", "x", "x" * 8_000, "é", "日本", "\x00", "%", "\udcff"]
+
+
+@pytest.mark.parametrize("way", ["header", "cookie", "form"])
+@pytest.mark.parametrize("token", [TOKEN, "schlüssel-日本-" * 3, "k" * 5_000])
+def test_compared_in_constant_time(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, compared: list[tuple[t.Any, t.Any]], way: str, token: str
+) -> None:
+    """Whatever comes, and however: its bytes are compared to the secret's by hmac.compare_digest, and by nothing else."""
+    doors: list[auth.Doorkeeper] = []
+    make = auth.Doorkeeper.__init__
+
+    def made(door: auth.Doorkeeper, *args: t.Any) -> None:
+        doors.append(door)
+        make(door, *args)
+
+    monkeypatch.setattr(auth.Doorkeeper, "__init__", made)
+    app = watch(token=token)
+    status(app)
+    (door,) = doors
+    right = door.cookie_value if way == "cookie" else token
+    door.token = Guarded(token)
+    proof = Guarded(door.cookie_value)
+    monkeypatch.setattr(auth.Doorkeeper, "cookie_value", proof)
+    refused = 403 if way == "form" else 401
+    for given in (*WRONG, right[:-1], f"{right}x"):
+        compared.clear()
+        monkeypatch.setattr(door, "_bearers", backoff.Guessers())
+        monkeypatch.setattr(door, "_cookies", backoff.Guessers())
+        monkeypatch.setattr(door, "_logins", backoff.BackOff())
+        assert sent(app, way, given) == refused
+        assert len(compared) == 1, given
+        assert compared[0][1] == str.encode(right)
+        assert isinstance(compared[0][0], bytes)
+    compared.clear()
+    assert sent(app, way, right) == (303 if way == "form" else 200)
+    assert compared == [(str.encode(right), str.encode(right))]
 
 
 # Sizes
