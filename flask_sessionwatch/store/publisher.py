@@ -131,8 +131,12 @@ class Publisher:
             self._documents.update(documents)
             for report in reports:
                 self._wait_for_it(report)
-        self._start()
-        self._signal.set()
+        try:
+            self._start()
+        except StoreError as error:
+            self._failed(error)
+        else:
+            self._signal.set()
 
     def _wait_for_it(self, report: Report) -> None:
         # The newest is last.
@@ -174,10 +178,14 @@ class Publisher:
 
     def _start(self) -> None:
         with self._lock:
-            if self._running is None:
-                run = _Run()
+            if self._running is not None:
+                return
+            run = _Run()
+            try:
                 start_thread(lambda: self._run(run), "flask_sessionwatch.store")
-                self._running = run
+            except Exception as error:
+                raise StoreError(f"its thread cannot be started ({error})") from error
+            self._running = run
 
     # Forks
 
@@ -205,15 +213,25 @@ class Publisher:
 
     def _run(self, run: _Run) -> None:
         while not run.is_over:
-            self._signal.wait(self._pause())
-            before = thread_seconds()
-            self._answer()
-            if self._is_due():
-                self._send()
-            self.seconds += thread_seconds() - before
+            self._take_turn()
         with contextlib.suppress(Exception):
             self._leave()
         run.ended.bring()
+
+    def _take_turn(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # nothing works any more, not even the clock
+            self.problem = _as_store_error(error)
+            self._signal.wait(BACK_OFF[1])
+
+    def _work(self) -> None:
+        self._signal.wait(self._pause())
+        before = thread_seconds()
+        self._answer()
+        if self._is_due():
+            self._send()
+        self.seconds += thread_seconds() - before
 
     def _pause(self) -> float:
         """Return the seconds until there may be something to do without anybody saying so."""

@@ -49,6 +49,10 @@ class Saboteur:
         """Begin."""
         self.is_lurking = True
 
+    def rest(self) -> None:
+        """Leave off."""
+        self.is_lurking = False
+
     def ask(self) -> None:
         """Raise, or do not."""
         if not self.is_lurking:

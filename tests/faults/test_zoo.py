@@ -1,6 +1,7 @@
 """The zoo's applications under a watch that fails, again and again or altogether: they do what they do without it.
 
-Bugs and healthy twins alike. Here each fault meets a share of them; with SESSIONWATCH_TEST_ALL_FAULTS set, each meets all.
+Bugs and healthy twins alike, and the applications of the rules' tests. Here each fault meets a share of them; with
+SESSIONWATCH_TEST_ALL_FAULTS set, each meets all.
 """
 
 import contextlib
@@ -125,3 +126,35 @@ def test_it_would_be_noticed(tmp_path: Path) -> None:
     with stabled(tmp_path / "unwatched") as plain, stabled(tmp_path / "watched", 3, FOR_EVER, 0) as failing:
         assert differences(plain.run(path), plain.run(path)) == []
         assert differences(plain.run(path), failing.run(path))
+
+
+SUITES = "tests/rules" if SHARE == 1 else "tests/rules/test_transactions.py"
+#: What tests that were given up in the middle leave behind is no matter.
+FORGIVING = ("-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider")
+
+
+def suites(path: str, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run tests while every third call fails that may, and judge only what failures come to them."""
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "tests.faults.escapes", *FORGIVING]
+    return subprocess.run(
+        [*command, path, "-k", "not postgresql and not mariadb", *options],
+        env={**os.environ, **environ},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(900)
+def test_rules() -> None:
+    """No failure reaches the applications of the rules' tests, nor their threads, nor the garbage collector."""
+    done = suites(SUITES)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_it_would_reach_them() -> None:
+    """A failure that no guard keeps from the application fails such a test."""
+    done = suites("tests/rules/test_misuse.py", "-x", SESSIONWATCH_TEST_UNGUARDED="1")
+    assert "Provoked" in done.stdout
+    assert done.returncode == 1
