@@ -28,7 +28,7 @@ _MOST = 1_000
 
 def main(watcher: str) -> None:
     """Answer lines until there are no more."""
-    with tempfile.TemporaryDirectory(dir=workload.memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=workload.memory_folder(), ignore_cleanup_errors=True) as folder:
         # Nobody waits for a connection: it is the watch that is to be seen, not the pool.
         options = {"pool_size": 64, "max_overflow": _MOST}
         app = workload.create_app(folder, engine_options=options)

@@ -166,7 +166,7 @@ CURVES: dict[str, tuple[Callable[[int], Iterator[Point]], int]] = {
 @contextlib.contextmanager
 def _watched_app() -> Iterator[tuple[flask.Flask, SessionWatch]]:
     """Give a watched application, whose watchdog ticks when it is told to."""
-    with tempfile.TemporaryDirectory(dir=workload.memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=workload.memory_folder(), ignore_cleanup_errors=True) as folder:
         app = workload.create_app(folder)
         app.config.update(SESSIONWATCH_TICK=3600.0, SESSIONWATCH_TOKEN=_TOKEN)
         watch = SessionWatch(app)

@@ -34,7 +34,7 @@ _PAIR = ("nothing", "sessionwatch")
 
 def grow(watcher: str, requests: int) -> Iterator[dict[str, float]]:
     """Serve *requests* and tell the resident memory on the way."""
-    with tempfile.TemporaryDirectory(dir=workload.memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=workload.memory_folder(), ignore_cleanup_errors=True) as folder:
         app = workload.create_app(folder)
         settle = WATCHERS[watcher].attach(app)
         workload.fill(app)

@@ -6,6 +6,10 @@ One gunicorn with eight threads serves soaked.py to eight clients, one in four o
 they all pause: then memory, file descriptors, threads, the store's file and the ledger are measured, and every gauge and every
 counter is compared with what pools and the application's own listeners say. In the end a line is fitted to each measure, from the first
 quarter on. Exit status 1 if it rises by more than is allowed, or if anything was counted wrongly.
+
+What is allowed is settled before the first request. Memory may rise by as much per request as the application alone was
+found to add by the last run with --unwatched on the same database, and by 2 MB for the watch. The result, with a summary of
+each measure, is in results/soak-DATABASE.json, and is printed as a table to be quoted.
 """
 
 from __future__ import annotations
@@ -68,8 +72,21 @@ ALLOWED = {
     "findings": 10,
     "objects": 5_000,
 }
-#: Bytes of resident memory that each request may add. Without the watch the application adds as much: see --unwatched.
-ALLOWED_PER_REQUEST = 40
+#: What resident memory may rise by for the watch, however long it lasts.
+_ALLOWED_BYTES = 2e6
+#: Bytes that the application alone is taken to add with each request where nobody has measured it on that database.
+_SUPPOSED_PER_REQUEST = 40.0
+#: How a measure is shown: its name, its unit and how many of the smaller ones that is.
+_SHOWN = {
+    "resident": ("resident memory", "MB", 1e6),
+    "descriptors": ("file descriptors", "", 1),
+    "threads": ("threads", "", 1),
+    "store": ("the store's files", "MB", 1e6),
+    "ledger": ("records in the ledger", "", 1),
+    "remembered": ("ended records that are remembered", "", 1),
+    "findings": ("findings", "", 1),
+    "objects": ("objects in the interpreter", "", 1),
+}
 _START_SECONDS = 30.0
 #: It takes that long on a crowded machine; more is a deadlock.
 _ANSWER_SECONDS = 120.0
@@ -340,11 +357,60 @@ def rises(samples: list[Sample]) -> dict[str, float]:
     return {name: slope * (requests[-1] - requests[0]) for name, slope in slopes.items()}
 
 
+class Allowance(t.NamedTuple):
+    """What memory may rise by, and why.
+
+    :param per_request: bytes that each request may add.
+    :param reason: where that number is from.
+    """
+
+    per_request: float
+    reason: str
+
+    def of(self, requests: int) -> float:
+        """Return the bytes that *requests* may add."""
+        return _ALLOWED_BYTES + self.per_request * requests
+
+
+def allowance(database: str) -> Allowance:
+    """Settle what memory may rise by on *database*, by what the application alone was found to add."""
+    alone = record.read(_name(database, watched=False))
+    measured = ((alone or {}).get("summary") or {}).get("bytes_per_request")
+    if measured is None:
+        return Allowance(_SUPPOSED_PER_REQUEST, "supposed, since no run with --unwatched has measured it")
+    return Allowance(max(0.0, measured), f"measured without a watch on {(alone or {})['about']['date']}")
+
+
+def _name(database: str, *, watched: bool) -> str:
+    return f"soak-{database}" + ("" if watched else "-unwatched")
+
+
 def main() -> int:
     """Print each measure with its rise, and return 1 if one is too much or anything was counted wrongly."""
     options = _options()
+    allowed = allowance(options.database)
+    print(
+        f"memory may rise by {_ALLOWED_BYTES / 1e6:.0f} MB and {allowed.per_request:.0f} bytes per request, {allowed.reason}"
+    )
+    samples, strange = _soaked(options)
+    summary = _summary(samples, strange, allowed)
+    about = record.about(["flask-sessionwatch", "flask-sqlalchemy", "gunicorn"])
+    whole = {"about": about, "summary": summary, "samples": samples, "strange": strange}
+    if (
+        "measures" in summary or not options.unwatched
+    ):  # what is to be compared with is not replaced by a short run
+        record.write(_name(options.database, watched=not options.unwatched), whole)
+    print(_told(summary))
+    held = _has_held(summary, watched=not options.unwatched)
+    print("held" if held else "BROKEN")
+    return 0 if held else 1
+
+
+def _soaked(options: argparse.Namespace) -> tuple[list[Sample], list[str]]:
+    """Serve for as long as is asked, and return what was measured and what was strange."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=workload.memory_folder()))
+        made = tempfile.TemporaryDirectory(dir=workload.memory_folder(), ignore_cleanup_errors=True)
+        folder = stack.enter_context(made)
         (database,) = stack.enter_context(databases([options.database]))
         url = database.create() or f"sqlite:///{folder}/rows.db"
         shop = Shop(folder, url, watched=not options.unwatched)
@@ -354,11 +420,7 @@ def main() -> int:
         while not _is_over(soak, options):
             soak.go_on(pause)
             print(_line(soak.samples[-1]), flush=True)
-    about = record.about(["flask-sessionwatch", "flask-sqlalchemy", "gunicorn"])
-    record.write("soak", {"about": about, "samples": soak.samples, "strange": soak.strange})
-    held = _judge(soak.samples, soak.strange)
-    print("held" if held else "BROKEN")
-    return 0 if held else 1
+        return soak.samples, soak.strange
 
 
 def _is_over(soak: Soak, options: argparse.Namespace) -> bool:
@@ -376,25 +438,57 @@ def _line(sample: Sample) -> str:
     return text + (f"  WRONG {sample['wrong']}" if sample["wrong"] else "")
 
 
-def _judge(samples: list[Sample], strange: list[str]) -> bool:
+def _summary(samples: list[Sample], strange: list[str], allowed: Allowance) -> dict[str, t.Any]:
+    """Return what is to be said of a run; of its lines only where it was long enough for fitting them."""
     last = samples[-1]
-    wrong = sum(1 for each in samples if each["wrong"])
-    print(
-        f"\n{last['requests']:,} requests, {last['checkouts']:,} check-outs, {last['transactions']:,} transactions:"
-        f" {wrong} of {len(samples)} looks found something counted wrongly"
-    )
-    for text in dict.fromkeys(strange):
-        print(f"strange: {strange.count(text)} times {text}")
+    summary = {
+        **{name: last[name] for name in ("seconds", "requests", "checkouts", "transactions")},
+        "looks": len(samples),
+        "wrong": sum(1 for each in samples if each["wrong"]),
+        "strange": {text: strange.count(text) for text in dict.fromkeys(strange)},
+        "allowance": allowed._asdict(),
+    }
     if last["seconds"] < _LEAST_SECONDS:
-        print(f"too short for fitting lines: that takes {_LEAST_SECONDS:.0f} s")
-        return not strange and not wrong
+        return summary
     rise = rises(samples)
     served = last["requests"] - samples[len(samples) // 4]["requests"]
-    allowed = {"resident": ALLOWED_PER_REQUEST * served, **ALLOWED}
-    for name, most in allowed.items():
-        verdict = "" if rise[name] <= most else "  TOO MUCH"
-        print(f"{name:12} {last[name]:>13,}  rises by {rise[name]:>+12,.1f} of {most:,.0f}{verdict}")
-    return not strange and not wrong and all(rise[name] <= most for name, most in allowed.items())
+    most = {"resident": allowed.of(served), **ALLOWED}
+    measures = {
+        name: {"end": last[name], "rise": rise[name], "allowed": most[name], "held": rise[name] <= most[name]}
+        for name in _SHOWN
+    }
+    return {**summary, "bytes_per_request": rise["resident"] / served, "measures": measures}
+
+
+def _has_held(summary: dict[str, t.Any], *, watched: bool) -> bool:
+    """Whether all is as it should be; that the application alone needs more memory is what is to be found out."""
+    grown = {name for name, each in summary.get("measures", {}).items() if not each["held"]}
+    return (
+        not summary["strange"] and not summary["wrong"] and not (grown if watched else grown - {"resident"})
+    )
+
+
+def _told(summary: dict[str, t.Any]) -> str:
+    lines = [
+        f"\n{summary['requests']:,} requests, {summary['checkouts']:,} check-outs, {summary['transactions']:,} transactions"
+        f" in {summary['seconds']:,.0f} s:"
+        f" {summary['wrong']} of {summary['looks']} looks found something counted wrongly",
+        *(f"strange: {number} times {text}" for text, number in summary["strange"].items()),
+    ]
+    if "measures" not in summary:
+        return "\n".join([*lines, f"too short for fitting lines: that takes {_LEAST_SECONDS:.0f} s"])
+    lines += [f"resident memory: {summary['bytes_per_request']:+.1f} bytes per request", ""]
+    lines += ["| measure | at the end | rises by | allowed |", "|---|---|---|---|"]
+    lines += [_row(name, each) for name, each in summary["measures"].items()]
+    return "\n".join(lines)
+
+
+def _row(name: str, measure: dict[str, t.Any]) -> str:
+    shown, unit, size = _SHOWN[name]
+    end, rise, most = (measure[key] / size for key in ("end", "rise", "allowed"))
+    unit = f" {unit}" if unit else ""
+    verdict = "" if measure["held"] else " TOO MUCH"
+    return f"| {shown} | {end:,.{1 if unit else 0}f}{unit} | {rise:+,.1f}{unit} | {most:,.{1 if unit else 0}f}{unit}{verdict} |"
 
 
 def _options() -> argparse.Namespace:

@@ -30,7 +30,7 @@ def main(watcher: str) -> None:
     """Answer lines until there are no more."""
     if "BENCH_CPU" in os.environ and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(os.environ["BENCH_CPU"])})
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder(), ignore_cleanup_errors=True) as folder:
         app = create_app(folder, os.environ.get("BENCH_URL", ""))
         settle = WATCHERS[watcher].attach(app)
         fill(app)
