@@ -36,8 +36,8 @@ from .store.reports import summary_of
 PUBLISH_SECONDS = 0.9
 #: Seconds between two publications of what is no snapshot, and for which it counts.
 _PERIODS = {SCOPES: (10.0, 3600.0), ABOUT: (10.0, 3600.0), RECENT: (10.0, 900.0), LONG: (60.0, 6 * 3600.0)}
-#: Seconds that the end of a process is held up at most, to publish what it found last.
-PARTING_SECONDS = 0.5
+#: Seconds that the end of a process is held up at most, to publish what it found last; hardly ever more than a moment.
+PARTING_SECONDS = 3.0
 
 
 class Member:

@@ -16,6 +16,7 @@ from types import CodeType
 import flask
 
 from .finding import Finding
+from .member import PARTING_SECONDS
 from .member import Member
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
@@ -49,6 +50,9 @@ from .store.worker import name_host
 from .watchdog import Watchdog
 from .watched import Watched
 
+#: Seconds between two looks at whether the sinks have heard of everything, when the process ends.
+_LOOK_SECONDS = 0.01
+
 
 class Process:
     """What exists once per process: the ledger, the recorder, the scopes and the watchdog."""
@@ -60,7 +64,7 @@ class Process:
         self.listeners: Listeners = Listeners(self.stacks)
         self.recorder: Recorder = Recorder(self.ledger, self._tell_error)
         self.scopes: Scopes = Scopes(self.ledger, self.recorder)
-        self.watchdog: Watchdog = Watchdog(self.tick, self._interval, self.recorder.failed)
+        self.watchdog: Watchdog = Watchdog(self._watch, self._interval, self.recorder.failed)
         self.recorder.wake = self._wake
         self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
         self._metrics: dict[CollectorRegistry, Metrics] = {}
@@ -72,6 +76,7 @@ class Process:
         self._tick_lock = threading.RLock()
         self._told_deaf = False
         self._looks_on = False
+        self._is_parting = False
         #: Errors in sinks and receivers: they are others' code, and no reason to step aside.
         self._extension_errors = 0
         #: How many of them were made before the present watch was begun.
@@ -159,6 +164,13 @@ class Process:
             self._publish()
             self._check_hearing()
             return told
+
+    def _watch(self) -> None:
+        """Do what the watchdog is for."""
+        if self._is_parting:
+            self._drain()
+        else:
+            self.tick()
 
     def _review(self) -> list[t.Any]:
         """Take what has ended, and let each application's setup learn from it."""
@@ -296,12 +308,40 @@ class Process:
             self._part_from(self._members.pop(key, None))
 
     def _part(self) -> None:
-        """Publish what is news still, at the end of the process; it may be over before the first tick."""
+        """Tell and publish what is news still, at the end of the process; it may be over before the first tick."""
+        with contextlib.suppress(Exception):
+            self._tell_at_last()
         with contextlib.suppress(Exception):
             for watched in self.watched:
                 self._enter_store(watched)
         for member in list(self._members.values()):
             self._part_from(member)
+
+    def _tell_at_last(self) -> None:
+        """Have the watchdog tell the sinks that wait for it: no other thread may hang in one of them."""
+        self._is_parting = True
+        self.watchdog.hurry()
+        if self.watchdog.running:
+            deadline = time.monotonic() + PARTING_SECONDS
+            while self._untold() and time.monotonic() < deadline:
+                time.sleep(_LOOK_SECONDS)
+        else:
+            self._drain()
+        lost = self._untold()
+        if lost:
+            logger.warning(
+                "the process ends before every sink was told of %d of its findings: it waits no longer than %g s for them",
+                lost,
+                PARTING_SECONDS,
+            )
+
+    def _untold(self) -> int:
+        return sum(each.dispatcher.waiting for each in self.watched)
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + PARTING_SECONDS
+        for each in self.watched:
+            each.dispatcher.drain(lambda: time.monotonic() > deadline)
 
     def _enter_store(self, watched: Watched) -> None:
         """Publish what it has found also when there was no tick yet."""
@@ -390,7 +430,7 @@ class Process:
         self._extension_errors = self._extension_errors_forgiven = 0
         self._own_seconds()
         self._other_seconds = 0.0
-        self.ledger.serving = False
+        self.ledger.serving = self._is_parting = False
         self.watchdog.after_fork()
         self.recorder.awake = False
         for metrics in list(self._metrics.values()):

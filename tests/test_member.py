@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,12 +24,14 @@ from flask_sessionwatch.report.history import RECENT
 from flask_sessionwatch.store import Store
 from flask_sessionwatch.store import Worker
 from flask_sessionwatch.store import open_store
+from flask_sessionwatch.store import publisher
 from flask_sessionwatch.store.base import ABOUT
 from flask_sessionwatch.store.base import KINDS
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.base import SCOPES
 from flask_sessionwatch.store.fleet import ABOUT_FIELDS
 from flask_sessionwatch.store.reader import Reader
+from flask_sessionwatch.store.sqlite import SQLiteStore
 from flask_sessionwatch.web.standalone import create_standalone
 from tests.rules.conftest import in_thread
 from tests.rules.conftest import until
@@ -338,6 +341,70 @@ def test_short_process(tmp_path: Path, ending: str, findings: int) -> None:
     with contextlib.closing(open_store(f"sqlite:///{tmp_path / 'sessionwatch.db'}")) as store:
         assert len(store.findings()) == findings
         assert store.live() == []
+
+
+SLOW = """
+import sys, time
+import flask, sqlalchemy as sa
+from flask_sessionwatch import SessionWatch
+
+app = flask.Flask("watched", instance_path=sys.argv[1])
+app.config["SESSIONWATCH_TICK"] = 60.0
+engine = sa.create_engine("sqlite://", poolclass=sa.QueuePool, pool_size=20)
+kept = []
+
+def slow(finding):
+    time.sleep(float(sys.argv[2]))
+    print("told", finding.scope.name, flush=True)
+
+watch = SessionWatch(app, sinks=[slow])
+for number in range(10):
+    with watch.scope(f"block {number}"):
+        kept.append(engine.connect())
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "lost"), [("0.03", 10, False), ("3600", 0, True)], ids=["slow", "hanging"]
+)
+def test_slow_sinks_are_waited_for(tmp_path: Path, seconds: str, told: int, lost: bool) -> None:
+    """What waits for a slow sink is told when the process ends; one that hangs holds that up for a while, and is named."""
+    command = [sys.executable, "-c", SLOW, str(tmp_path), seconds]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    assert len({line for line in done.stdout.splitlines() if line.startswith("told block")}) == told
+    counted = re.findall(r"before every sink was told of (\d+) of its findings", done.stderr)
+    assert bool(counted) == lost
+    assert not lost or int(counted[0]) >= 10
+
+
+def test_a_hanging_store_is_waited_for(
+    pages: Leaky, own_process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that hangs at the end of a process holds that up for a while, and the log says how many findings it lacks."""
+    pages.watch.tick()
+    until(lambda: bool(own_process.member(pages.watch._watched[0])._live()))
+    gone = threading.Event()
+    monkeypatch.setattr(SQLiteStore, "publish", lambda *args: gone.wait(60))
+    monkeypatch.setattr(member, "PARTING_SECONDS", 0.1)
+    pages.leak("/connection/1")
+    own_process._part()
+    gone.set()
+    assert sum("may lack 1 of the findings" in text for text in caplog.messages) == 1
+
+
+def test_no_thread_at_the_end(
+    pages: Leaky, own_process: Process, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be had any more, as at the end of CPython 3.12, what was found is published without."""
+
+    def refuse(work: t.Callable[[], None], name: str) -> t.NoReturn:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(publisher, "start_thread", refuse)
+    pages.leak("/connection/1")
+    own_process._part()
+    assert len(store.findings()) == 1
+    assert store.live() == []
 
 
 def test_forked_child(pages: Leaky, store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import threading
 import typing as t
@@ -93,6 +92,8 @@ class Dispatcher:
         self._findings: dict[str, Finding] = {}
         self._subjects: dict[str, list[t.Any]] = {}
         self._queue: deque[Finding] = deque()
+        #: Findings that were taken from the queue, and which not every sink has heard of yet.
+        self._telling = 0
         self._lock = threading.Lock()
 
     @property
@@ -198,13 +199,30 @@ class Dispatcher:
                 self.dropped += 1
             self._queue.append(finding)
 
-    def drain(self) -> None:
-        """Tell the sinks that are not immediate of everything that waits for them."""
-        with contextlib.suppress(IndexError):  # somebody else may drain it, too
-            while True:
-                finding = self._queue.popleft()
+    @property
+    def waiting(self) -> int:
+        """How many findings the sinks that are not immediate have not heard of yet."""
+        return len(self._queue) + self._telling
+
+    def drain(self, is_enough: t.Callable[[], bool] = lambda: False) -> None:
+        """Tell the sinks that are not immediate of everything that waits for them.
+
+        :param is_enough: asked before each finding whether the others have to go on waiting.
+        """
+        while not is_enough() and (finding := self._next()) is not None:
+            try:
                 for sink in filter(_waits, self.sinks):
                     self.attempt(sink, finding)
+            finally:
+                with self._lock:
+                    self._telling -= 1
+
+    def _next(self) -> Finding | None:
+        with self._lock:  # somebody else may drain it, too
+            if not self._queue:
+                return None
+            self._telling += 1
+            return self._queue.popleft()
 
     def attempt(self, sink: t.Callable[..., object], *args: t.Any) -> None:
         """Call *sink*; an error in it is counted and goes no further."""
@@ -219,6 +237,7 @@ class Dispatcher:
         self._findings.clear()
         self._subjects.clear()
         self._queue.clear()
+        self._telling = 0
         self.occurrences.clear()
         self.dropped = 0
 

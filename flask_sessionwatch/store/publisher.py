@@ -109,9 +109,12 @@ class Publisher:
         #: Held while the store is used.
         self._busy = new_lock()
         self._running: _Run | None = None
+        self._is_threadless = False
         self._worker: Worker | None = None
         self._documents: dict[str, Document] = {}
         self._reports: dict[str, Report] = {}
+        #: Findings that are on their way to the store.
+        self._sending = 0
         self._questions: deque[_Question] = deque()
         #: The findings that the store has to have, since they were published.
         self._published: set[str] = set()
@@ -163,18 +166,32 @@ class Publisher:
         return t.cast(T, question.value(patience))
 
     def stop(self, patience: float) -> None:
-        """Publish what waits still, say good-bye and end the thread.
+        """Publish what waits still, say good-bye and end the thread; tell if not every finding has arrived.
 
         :param patience: seconds to wait for that; a store that is away is not waited for.
         """
         with self._lock:
             run, self._running = self._running, None
-        if run is None:
-            return
-        run.is_over = True
-        self._signal.set()
-        if self.problem is None:
-            run.ended.wait(patience)
+        if run is not None:
+            run.is_over = True
+            self._signal.set()
+            if self.problem is None:
+                run.ended.wait(patience)
+        elif self._is_threadless:
+            self._leave_alone()
+        lost = len(self._reports) + self._sending
+        if lost:
+            logger.warning(
+                "the store of flask_sessionwatch may lack %d of the findings of a watch that has ended: %s",
+                lost,
+                self.problem or f"that took longer than {patience:g} s",
+            )
+
+    def _leave_alone(self) -> None:
+        """Publish without a thread: CPython 3.12 starts none any more when the interpreter is about to end."""
+        self.problem = None
+        with contextlib.suppress(Exception):
+            self._leave()
 
     def _start(self) -> None:
         with self._lock:
@@ -184,8 +201,9 @@ class Publisher:
             try:
                 start_thread(lambda: self._run(run), "flask_sessionwatch.store")
             except Exception as error:
+                self._is_threadless = True
                 raise StoreError(f"its thread cannot be started ({error})") from error
-            self._running = run
+            self._running, self._is_threadless = run, False
 
     # Forks
 
@@ -251,9 +269,9 @@ class Publisher:
     def _send(self) -> None:
         with self._lock:
             worker, documents, reports = self._worker, self._documents, self._reports
-            self._documents, self._reports = {}, {}
-        if worker is None:
-            return
+            if worker is None:
+                return
+            self._documents, self._reports, self._sending = {}, {}, len(reports)
         try:
             with self._busy:
                 number = self._publish(worker, documents, list(reports.values()))
@@ -278,7 +296,7 @@ class Publisher:
     def _give_back(self, documents: dict[str, Document], reports: dict[str, Report]) -> None:
         """Let what could not be published wait; what was offered meanwhile is newer."""
         with self._lock:
-            newer, self._reports = self._reports, reports
+            newer, self._reports, self._sending = self._reports, reports, 0
             self._documents = {**documents, **self._documents}
             for report in newer.values():
                 self._wait_for_it(report)
@@ -303,6 +321,7 @@ class Publisher:
 
         :param number: how many findings there are; fewer than were published say that the store has lost some.
         """
+        self._sending = 0
         self._published.update(reports)
         if self._failures or number < len(self._published):
             self.has_lost = True
