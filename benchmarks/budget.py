@@ -20,10 +20,8 @@ from instructions import jobs_of
 from instructions import means
 from instructions import names
 
-#: What a request is meant to cost more with the watcher than without.
+#: What a request may cost more with the watcher than without.
 BUDGET = {"noquery": 0.12, "one": 0.05, "ten": 0.03, "write": 0.05}
-#: What it may cost as long as that is not reached: a little more than it does.
-MOST = {**BUDGET, "noquery": 0.06, "one": 0.065, "write": 0.065}
 REQUESTS = 10
 
 
@@ -44,11 +42,10 @@ def main() -> int:
 
 def _judge(case: str, plain: Mean, watched: Mean) -> bool:
     share = watched.over(plain)
-    held = share.value <= MOST[case]
-    aim = "" if share.value <= BUDGET[case] else f", the aim of {BUDGET[case]:+.0%} is not reached"
+    held = share.value <= BUDGET[case]
     print(
         f"{case:8}{plain.value:>12,.0f} -> {watched.value:>12,.0f}  {share.value:+6.1%} ± {share.error:.1%}"
-        f"  limit {MOST[case]:+.1%} {'held' if held else 'BROKEN'}{aim}",
+        f"  limit {BUDGET[case]:+.0%} {'held' if held else 'BROKEN'}",
         flush=True,
     )
     return held

@@ -31,8 +31,8 @@ def main(watcher: str, requests: int, cases: list[str]) -> None:
     # The thread of the store may write there still.
     with tempfile.TemporaryDirectory(dir=memory_folder(), ignore_cleanup_errors=True) as folder:
         app = create_app(folder, os.environ.get("BENCH_URL", ""))
-        settle = WATCHERS[watcher].attach(app)
         fill(app)
+        settle = WATCHERS[watcher].attach(app)
         gc.collect()
         gc.disable()
         for case in cases:

@@ -23,6 +23,7 @@ from .observe.ledger import Ledger
 from .observe.ledger import Scope
 from .observe.ledger import Transaction
 from .observe.ledger import current_scope
+from .observe.ledger import ended_by
 from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
 from .observe.recorder import Recorder
@@ -174,7 +175,7 @@ class Process:
 
     def _review(self) -> list[t.Any]:
         """Take what has ended, and let each application's setup learn from it."""
-        closed = _taken(self.ledger.closed)
+        closed = [each for record in _taken(self.ledger.closed) for each in ended_by(record)]
         self.ledger.recent.extend(each for each in closed if isinstance(each, Transaction))
         for each in self.watched:
             each.review(closed)
@@ -381,7 +382,8 @@ class Process:
         return min((each.settings.tick for each in self.watched), default=1.0)
 
     def _wake(self) -> None:
-        if not self.watched:
+        # Its length, because a request may be close to the recursion limit.
+        if not len(self._watched):
             return
         # Also when there is no thread to be had: scopes are judged without it, and one refusal is enough.
         self.recorder.awake = True
@@ -482,7 +484,9 @@ def _untie(scope: Scope) -> None:
     memory until it does.
     """
     last = scope.last_transaction
-    scope.last_transaction = scope.first_commit = scope.failed_after = scope.incidents = None
+    scope.last_transaction = scope.first_commit = None
+    if scope.more is not None:
+        scope.failed_after = scope.incidents = None
     if last is None or last.leaked:
         return  # the collector may return its connection still, and that leak was told
     for checkout in last.checkouts:

@@ -67,6 +67,17 @@ def driver_autocommits(dbapi_connection: t.Any) -> bool:
     return level is None and not getattr(dbapi_connection, "in_transaction", True)
 
 
+def begins_by_itself(dbapi_connection: t.Any) -> bool:
+    """Whether the driver begins a transaction at a write, and only a setting that is made anew can change that."""
+    try:
+        level = getattr(dbapi_connection, "isolation_level", None)
+        if level is None and hasattr(dbapi_connection, "in_transaction"):
+            return False  # sqlite3, where somebody may send BEGIN, or may not
+        return not driver_autocommits(dbapi_connection)
+    except Exception:  # a dead connection
+        return False
+
+
 def is_in_transaction(dbapi_connection: t.Any) -> bool | None:
     """Whether *dbapi_connection* is in a transaction; None where the driver does not tell."""
     status = _postgres_status(dbapi_connection)

@@ -10,6 +10,7 @@ import weakref
 
 import sqlalchemy as sa
 
+from .driver import begins_by_itself
 from .driver import server_id
 from .ledger import EngineInfo
 from .ledger import Ledger
@@ -86,7 +87,7 @@ class Engines:
     def connected(self, record: t.Any, dbapi_connection: t.Any) -> Pooled:
         """Make the record of a connection that was just opened."""
         info = self.info(pool_of(record))
-        return Pooled(info, os.getpid(), server_id(dbapi_connection, info.dialect), clock())
+        return Pooled(info, record, os.getpid(), server_id(dbapi_connection, info.dialect), clock())
 
     def _found(self, record: t.Any) -> Pooled:
         """Make the record of a connection that was opened before the watch."""
@@ -94,7 +95,7 @@ class Engines:
         pid, forked = os.getpid(), self._ledger.forked
         if forked is not None and record.starttime < forked[1]:
             pid = forked[0]
-        return Pooled(info, pid, server_id(record.dbapi_connection, info.dialect), None)
+        return Pooled(info, record, pid, server_id(record.dbapi_connection, info.dialect), None)
 
     def settle(self, record: t.Any, pooled: Pooled | None) -> Pooled | None:
         """Recognise a connection that was opened before the watch, and name its engine; None if it is ignored."""
@@ -106,6 +107,7 @@ class Engines:
         if engine.ignored:
             return None
         pooled.settled = os.getpid() if engine.named else 0
+        pooled.transactional = not engine.autocommits and begins_by_itself(record.dbapi_connection)
         return pooled
 
     def _name(self, info: EngineInfo) -> None:

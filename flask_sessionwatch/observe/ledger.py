@@ -39,37 +39,58 @@ _READS_KEPT = 1_000
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
 
+class Record(t.Protocol):
+    """A check-out or a transaction."""
+
+    ended_at: float | None
+
+
+R = t.TypeVar("R", bound=Record)
+
+
+def _with(present: R | set[R] | None, record: R) -> R | set[R]:
+    """Return what stands for *present* and *record*: a record for itself, a set for several."""
+    if present is None:
+        return record
+    if isinstance(present, set):
+        present.add(record)
+        return present
+    return {present, record}
+
+
+def _without(present: R | set[R] | None, record: R) -> R | set[R] | None:
+    """Return what stands for *present* without *record*; a set stays one, since somebody may be adding to it."""
+    if isinstance(present, set):
+        present.discard(record)
+    return None if present is record else present
+
+
+def _open_among(present: R | set[R] | None) -> set[R]:
+    if present is None:
+        return set()
+    records = present.copy() if isinstance(present, set) else {present}
+    return {record for record in records if record.ended_at is None}
+
+
 class Owner:
     """Has connections checked out: mostly one at a time, so that a set is made for a second one only."""
 
-    __slots__ = ("also_held", "held")
+    __slots__ = ("held",)
 
-    held: Checkout | None
-    also_held: set[Checkout] | None
+    held: Checkout | set[Checkout] | None
 
     @property
     def checkouts(self) -> set[Checkout]:
         """What it has checked out now."""
-        checkouts = set() if self.also_held is None else self.also_held.copy()
-        if self.held is not None:
-            checkouts.add(self.held)
-        return checkouts
+        return _open_among(self.held)
 
     def take(self, checkout: Checkout) -> None:
         """Enter *checkout* as its own."""
-        if self.held is None:
-            self.held = checkout
-        elif self.also_held is None:
-            self.also_held = {checkout}
-        else:
-            self.also_held.add(checkout)
+        self.held = _with(self.held, checkout)
 
     def let_go(self, checkout: Checkout) -> None:
         """Take *checkout* off, if it is its own."""
-        if self.held is checkout:
-            self.held = None
-        elif self.also_held is not None:
-            self.also_held.discard(checkout)
+        self.held = _without(self.held, checkout)
 
 
 class Holder(Owner):
@@ -80,7 +101,9 @@ class Holder(Owner):
         "greenlet_ref",
         "ident",
         "latest",
+        "noted",
         "scope",
+        "sessionless",
         "thread",
         "thread_ident",
         "waited",
@@ -104,13 +127,16 @@ class Holder(Owner):
             self.ident = id(greenlet)
         #: The check-out this thread used last, until it is returned.
         self.latest: Checkout | None = None
-        #: Seconds it has waited for the connection that it is checking out.
+        #: Whether there is something to be known of the check-out that it is making.
+        self.noted: bool = False
+        #: Seconds it has waited for that connection.
         self.waited: float = 0.0
+        #: Whether that is not for a Session.
+        self.sessionless: bool = False
         #: The request this thread served last, which may be over.
         self.scope: Scope | None = None
         # What this thread has checked out outside of any scope.
-        self.held: Checkout | None = None
-        self.also_held: set[Checkout] | None = None
+        self.held: Checkout | set[Checkout] | None = None
 
     def belongs_to(self, greenlet: t.Any) -> None:
         """Remember the greenlet, once there are greenlets at all."""
@@ -209,6 +235,12 @@ class EngineInfo:
         return None if engine is None else engine.url.port
 
     @property
+    def autocommits(self) -> bool:
+        """Whether its connections are opened for autocommit."""
+        engine = self.engine_ref()
+        return getattr(getattr(engine, "dialect", None), "_on_connect_isolation_level", None) == "AUTOCOMMIT"
+
+    @property
     def is_replaced(self) -> bool:
         """Whether the engine was disposed of, and has another pool since."""
         engine, pool = self.engine_ref(), self.pool
@@ -248,14 +280,18 @@ class Pooled:
         "fresh",
         "foreign_to",
         "pid",
+        "record_ref",
         "server_id",
         "settled",
+        "transactional",
     )
 
     def __init__(
-        self, engine: EngineInfo, pid: int, server_id: int | None, connected_at: float | None
+        self, engine: EngineInfo, record: t.Any, pid: int, server_id: int | None, connected_at: float | None
     ) -> None:
         self.engine: EngineInfo = engine
+        #: Leads to the pool's own record of it.
+        self.record_ref: Ref = weakref.ref(record)
         #: The process that opened it.
         self.pid: int = pid
         #: The number under which the server lists it, where the driver tells.
@@ -266,6 +302,8 @@ class Pooled:
         self.fresh: bool = connected_at is not None
         #: The process in which its engine is known by name and watched, so that nothing has to be looked up.
         self.settled: int = 0
+        #: Whether it begins a transaction at a write unless it is told otherwise, so that nobody has to ask each time.
+        self.transactional: bool = False
         #: The process other than its own that has checked it out.
         self.foreign_to: int = 0
         self.checkout: Checkout | None = None
@@ -351,8 +389,6 @@ class Writes:
     __slots__ = (
         "__weakref__",
         "cursor",
-        "failure",
-        "handled",
         "more",
         "scope",
         "stack",
@@ -369,12 +405,13 @@ class Writes:
     cursor: t.Any
     #: The application's call that wrote first.
     wrote_at: Call | None
-    #: ``id()`` of the exception that was being handled already when this began or first wrote; 0 before that.
-    handled: int
-    failure: Failure | None
-
+    #: ``id()`` of the exception that was being handled already when this began or first wrote; 0 where none was.
+    handled: Rare[int] = Rare(0)
+    failure: Rare[Failure | None] = Rare(None)
     lost: Rare[bool] = Rare(False)
     leaked: Rare[bool] = Rare(False)
+    #: Whether a tick has found that it has ended, though nothing had told so.
+    unheard: Rare[bool] = Rare(False)
     #: The scope that opened it, where it was handed on to the one around that.
     origin: Rare[Scope | None] = Rare(None)
     #: When its thread was first seen doing something else entirely.
@@ -411,7 +448,8 @@ class Checkout(Writes):
     )
 
     pooled: Pooled
-    #: Leads to the proxied connection; dead at check-in only when the garbage collector returned it.
+    #: Leads to the proxied connection, until a Session owns it; dead at check-in only when the garbage collector
+    #: returned it.
     proxy: Ref
     #: The thread that checked it out, and the one that used it last.
     holder: Holder
@@ -458,6 +496,26 @@ class Checkout(Writes):
         return self.pooled.engine
 
     @property
+    def connection(self) -> t.Any:
+        """The proxied connection, or None when it was returned or collected."""
+        proxy = self.proxy()
+        if proxy is None and self.transaction is not None and self.ended_at is None:
+            record = self.pooled.record_ref()
+            ref = None if record is None or self.pooled.checkout is not self else record.fairy_ref
+            proxy = None if ref is None else ref()
+        return proxy
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is checked out still; who closes a Core connection may keep its proxy, and nothing tells then."""
+        if self.ended_at is not None:
+            return False
+        if self.transaction is not None:
+            return self.transaction.session() is not None or self.connection is not None
+        proxy = self.proxy()
+        return proxy is not None and bool(proxy.is_valid)
+
+    @property
     def used_at(self) -> float:
         """When it was last known to be in use."""
         return max(self.began_at, self.last_at, self.busy_at)
@@ -483,13 +541,10 @@ class Transaction(Writes):
         "checkouts",
         "committed",
         "ended_at",
-        "ended_by",
         "ending",
         "holder",
         "identity_ref",
-        "rolled_back",
         "session_key",
-        "tables",
     )
 
     #: The number that SQLAlchemy gave the Session.
@@ -502,14 +557,14 @@ class Transaction(Writes):
     #: Its connections: one, or one per bind.
     checkouts: tuple[Checkout, ...]
     committed: bool
-    rolled_back: bool
-    #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
-    tables: dict[str, set[tuple[t.Any, ...]] | None] | None
     #: The weak reference to its Session's identity map, by which the objects it loaded are known.
     identity_ref: Ref
-    #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
-    ended_by: Call | None
 
+    rolled_back: Rare[bool] = Rare(False)
+    #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
+    tables: Rare[dict[str, set[tuple[t.Any, ...]] | None] | None] = Rare(None)
+    #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
+    ended_by: Rare[Call | None] = Rare(None)
     #: Whether it runs on a connection that somebody else began and ends.
     external: Rare[bool] = Rare(False)
     #: How much was written before each open savepoint.
@@ -560,7 +615,6 @@ class Scope(Owner):
 
     __slots__ = (
         "__weakref__",
-        "also_begun",
         "answer",
         "begun",
         "commits",
@@ -569,7 +623,6 @@ class Scope(Owner):
         "first_commit",
         "held_peak",
         "holder",
-        "incidents",
         "last_transaction",
         "measured",
         "method",
@@ -587,13 +640,11 @@ class Scope(Owner):
     parent: Scope | None
     ended: bool
     #: The root transactions of Sessions that were begun in it and are open: mostly one at a time.
-    begun: Transaction | None
-    also_begun: set[Transaction] | None
+    begun: Transaction | set[Transaction] | None
     held_peak: int
     commits: int
-    #: Whose commit was the first one.
+    #: Whose commit was the first one; written by that.
     first_commit: Checkout | Transaction | None
-    incidents: list[Incident] | None
     last_transaction: Transaction | None
     #: The status line, once a response was built.
     answer: str | None
@@ -604,6 +655,7 @@ class Scope(Owner):
     method: str
     rule: t.Any
 
+    incidents: Rare[list[Incident] | None] = Rare(None)
     kind: Rare[str] = Rare("request")
     label: Rare[str | None] = Rare(None)
     #: How often each line committed, counted from the second commit on.
@@ -633,60 +685,50 @@ class Scope(Owner):
     #: The text of a finding that is to be raised, for SESSIONWATCH_RAISE.
     told: Rare[str | None] = Rare(None)
 
-    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: t.Any) -> t.Any:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: t.Any = None) -> t.Any:
         """Start the response, and remember what it says of itself."""
         try:
             self.answer = status
             # Where Werkzeug puts it, and then anywhere.
-            if (len(headers) > 1 and headers[1][0] == "Content-Length") or _have_length(headers):
+            if headers[1][0] == "Content-Length" or _have_length(headers):
                 self.measured = True
-            environ = self.environ
-            if environ is not None:
-                request = environ.get("werkzeug.request")
-                if request is not None:
-                    self.rule = request.url_rule
-        except Exception:  # a status or header that no server would take either
-            self.answer = None
-        if exc_info:
-            return self.start_response(status, headers, *exc_info)
-        return self.start_response(status, headers)
+            self.rule = self.environ["werkzeug.request"].url_rule  # type: ignore[index]
+        except IndexError:
+            self.measured = _have_length(headers)
+            self.note_rule()
+        except (
+            Exception
+        ):  # not Flask's request, over already, or with headers that no server would take either
+            pass
+        if exc_info is None:
+            return self.start_response(status, headers)
+        return self.start_response(status, headers, exc_info)
 
     @property
     def status(self) -> int | None:
         """The HTTP status, once a response was built."""
         try:
             return None if self.answer is None else int(self.answer[:3])
-        except ValueError:  # one that no server would take either
+        except (ValueError, TypeError):  # one that no server would take either
             return None
 
     @property
     def is_done(self) -> bool:
         """Whether nothing that was opened in it is open any more."""
-        return self.held is None and self.begun is None and not self.also_held and not self.also_begun
+        return not self.checkouts and not self.transactions
 
     @property
     def transactions(self) -> set[Transaction]:
         """What was begun in it and is open now."""
-        transactions = set() if self.also_begun is None else self.also_begun.copy()
-        if self.begun is not None:
-            transactions.add(self.begun)
-        return transactions
+        return _open_among(self.begun)
 
     def enter(self, transaction: Transaction) -> None:
         """Enter *transaction* as begun in it."""
-        if self.begun is None:
-            self.begun = transaction
-        elif self.also_begun is None:
-            self.also_begun = {transaction}
-        else:
-            self.also_begun.add(transaction)
+        self.begun = _with(self.begun, transaction)
 
     def leave(self, transaction: Transaction) -> None:
         """Take *transaction* off, if it was begun in it."""
-        if self.begun is transaction:
-            self.begun = None
-        elif self.also_begun is not None:
-            self.also_begun.discard(transaction)
+        self.begun = _without(self.begun, transaction)
 
     @property
     def name(self) -> str:
@@ -707,10 +749,11 @@ class Scope(Owner):
 
     def add_incident(self, incident: Incident) -> None:
         """Remember something to be judged when this scope ends."""
-        if self.incidents is None:
-            self.incidents = []
-        if len(self.incidents) < INCIDENTS_KEPT:
-            self.incidents.append(incident)
+        incidents = self.incidents
+        if incidents is None:
+            incidents = self.incidents = []
+        if len(incidents) < INCIDENTS_KEPT:
+            incidents.append(incident)
 
     @property
     def succeeded(self) -> bool:
@@ -726,12 +769,19 @@ def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, 
     scope.parent = parent
     scope.holder = holder
     scope.environ = scope.start_response = scope.answer = scope.rule = None
-    scope.held = scope.also_held = scope.begun = scope.also_begun = None
-    scope.incidents = scope.last_transaction = scope.first_commit = None
+    scope.held = scope.begun = scope.last_transaction = None
     scope.ended = scope.measured = False
     scope.commits = scope.held_peak = 0
     scope.method = ""
     return scope
+
+
+def ended_by(record: t.Any) -> list[t.Any]:
+    """Return what ended with *record* of the ledger's closed ones: a Session's check-outs end with its transaction."""
+    if not isinstance(record, Transaction):
+        return [record]
+    # A check-out that had ended before has a record of its own.
+    return [*(each for each in record.checkouts if each.ended_at is record.ended_at), record]
 
 
 def _have_length(headers: list[tuple[str, str]]) -> bool:
@@ -824,22 +874,26 @@ class Ledger:
         for ref in self.holders.copy():
             holder = ref()
             if holder is not None:
-                holder.held = holder.also_held = holder.latest = holder.scope = None
+                holder.held = holder.latest = holder.scope = None
 
     @property
     def checkouts(self) -> set[Checkout]:
         """What is checked out now."""
-        found: set[Checkout] = set()
+        return {checkout for checkout in self._entered() if checkout.is_open}
+
+    def closed_unheard(self) -> set[Checkout]:
+        """Return what is closed already, and still entered as checked out."""
+        return {checkout for checkout in self._entered() if not checkout.is_open}
+
+    def _entered(self) -> t.Iterator[Checkout]:
         for ref in self.pooled.copy():
             pooled = ref()
             if pooled is None:
                 continue
             checkout, also = pooled.checkout, pooled.also
             if checkout is not None:
-                found.add(checkout)
-            if also is not None:
-                found.update(also)
-        return found
+                yield checkout
+            yield from also or ()
 
     def enter(self, pooled: Pooled) -> None:
         """Follow what is checked out of *pooled* from now on."""

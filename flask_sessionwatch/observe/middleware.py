@@ -90,7 +90,6 @@ class Middleware:
         self.application = application
         self.web = web
         self.prefix = prefix
-        self._prefix_length = len(prefix)
         self.scopes = scopes
         self.owner = owner
         self.rule_of = rule_of
@@ -101,7 +100,11 @@ class Middleware:
     ) -> Iterable[bytes]:
         """Let the application answer a request, in a scope of its own."""
         owner = self.owner
-        if environ.get("PATH_INFO", "")[: self._prefix_length] == self.prefix and self._is_own(environ):
+        try:
+            is_own = self.prefix in environ["PATH_INFO"] and self._is_own(environ)
+        except KeyError:  # an empty path may be left out
+            is_own = False
+        if is_own:
             return self.web(environ, start_response)
         if not owner.watching:
             return self.application(environ, start_response)
@@ -118,12 +121,10 @@ class Middleware:
             scope.owner = owner
             scope.holder = holder
             scope.environ = environ
-            scope.method = environ.get("REQUEST_METHOD", "")
+            scope.method = environ["REQUEST_METHOD"]
             scope.start_response = start_response
-            scope.answer = scope.rule = scope.incidents = scope.last_transaction = scope.first_commit = None
-            scope.held = scope.also_held = scope.begun = scope.also_begun = None
+            scope.answer = scope.rule = scope.more = scope.last_transaction = scope.held = scope.begun = None
             scope.ended = scope.measured = False
-            scope.more = None
             scope.commits = scope.held_peak = 0
             parent = current_scope.get()
             if parent is not None and parent.ended:
@@ -132,6 +133,8 @@ class Middleware:
             holder.scope = scope
             # What this thread used last belongs to earlier work: if it is used again, that is to be looked at.
             holder.latest = None
+        except KeyError:  # no request: Flask tells best what is missing
+            return self.application(environ, start_response)
         except Exception:
             self.scopes.recorder.failed("the beginning of a request")
             return self.application(environ, start_response)
@@ -142,26 +145,20 @@ class Middleware:
             current_scope.reset(token)
             self._failed(scope, error)
             raise
-        if (
-            scope.measured
-            and scope.held is None
-            and scope.begun is None
-            and scope.also_held is None
-            and scope.also_begun is None
-        ):
+        if scope.measured and scope.held is None and scope.begun is None:
             # Nothing is open and the length is known: a generator that still sends needs no watching.
             # A failure after a commit is to be judged; without one it has left nothing.
-            if (
-                scope.incidents is None
-                and not owner.ears
-                and (not scope.commits or (scope.commits == 1 and (scope.answer or "5") < "4"))
-            ):
-                scope.ended = True
-                scope.environ = scope.start_response = None
-                ledger = self.scopes.ledger
-                ledger.serving = True
-                ledger.closed.append(scope)
-            else:
+            try:
+                # From a second commit on there is more to be known.
+                if scope.more is None and not owner.ears and (not scope.commits or scope.answer < "4"):
+                    scope.ended = True
+                    scope.environ = scope.start_response = None
+                    ledger = self.scopes.ledger
+                    ledger.serving = True
+                    ledger.closed.append(scope)
+                else:
+                    self.end(scope)
+            except TypeError:  # no status that a server would take
                 self.end(scope)
             if parent is not None:
                 # Without one it may stay: who finds a scope that has ended looks elsewhere.
@@ -187,9 +184,9 @@ class Middleware:
         self.end(scope)
 
     def _is_own(self, environ: WSGIEnvironment) -> bool:
-        """Whether a path that begins with the prefix is the watch's, and not one that is merely alike."""
-        rest = environ["PATH_INFO"][len(self.prefix) :]
-        return self.owner.active and (not rest or rest[0] == "/")
+        """Whether a path that has the prefix in it is the watch's, and not one that is merely alike."""
+        path = environ["PATH_INFO"]
+        return self.owner.active and (path == self.prefix or path.startswith(f"{self.prefix}/"))
 
     def end(self, scope: Scope) -> None:
         """End the scope of a request."""

@@ -224,6 +224,8 @@ class Noticer:
 
     def streams(self, checkout: Checkout, context: t.Any, frame: FrameType) -> None:
         """Remember a streaming result, to see at the end of its scope whether it was closed."""
+        if not context.execution_options["stream_results"]:
+            return
         stack = self._capture(frame)
         stream = checkout.stream = Stream(checkout, context, stack)
         scope = self._scope()
@@ -436,6 +438,13 @@ class Noticer:
             failure.used = True
             self._file("failed", failure.stack, checkout.scope, checkout, failure=failure, how="used")
 
+    def committing(self, transaction: Transaction, session: t.Any) -> None:
+        """Look closer at the commit of a transaction that is unlike most."""
+        if transaction.tables is not None:
+            self.stale.published(transaction, session)
+        # PostgreSQL answers the COMMIT of an aborted transaction with a silent rollback.
+        self.left_failed(transaction, "committed")
+
     def left_failed(self, transaction: Transaction, how: str) -> None:
         """Note how a failed transaction was left: "used", "committed" or "left"."""
         failure = transaction.failure
@@ -505,7 +514,7 @@ class Noticer:
         if checkout.written_ref is not checkout.latest_ref:
             return  # what was written went into an earlier transaction, which was ended by its own word
         checkout.count_write(None)
-        if checkout.writes:
+        if checkout.writes and not _commits_by_itself(checkout):
             checkout.lost = True
             self._file("lost_write", checkout.stack, checkout.scope, checkout)
 
@@ -571,7 +580,9 @@ class Noticer:
             transaction.ending = "error" if raised is not None or failed else "rollback"
             return
         transaction.ending = "error" if raised is not None else "rollback_on_close"
-        if transaction.writes and not failed and not transaction.external and raised is None:
+        if not transaction.writes or failed or transaction.external or raised is not None:
+            return
+        if not any(map(_commits_by_itself, transaction.checkouts)):
             self._loss(transaction, "the session was closed without commit(), which threw away")
 
     def dropped(self, session: t.Any, state: t.Any, frame: FrameType) -> None:
@@ -639,6 +650,13 @@ class Noticer:
             transaction.lost = True
             transaction.lost_how = how
             self._file("lost_write", transaction.stack, transaction.scope, transaction)
+
+
+def _commits_by_itself(checkout: Checkout) -> bool:
+    """Whether a driver that was not asked at the write commits by itself; the application may have told it so."""
+    record = checkout.pooled.record_ref() if checkout.pooled.transactional else None
+    connection = None if record is None else record.dbapi_connection
+    return connection is not None and driver_autocommits(connection)
 
 
 def closed_midway(transaction: t.Any) -> t.TypeGuard[Transaction]:
@@ -751,7 +769,7 @@ def _nothing() -> None:
 def _operates(frame: FrameType | None, checkout: Checkout) -> bool:
     """Whether another thread, at *frame*, is inside an operation on this very session or connection."""
     session = checkout.transaction.session() if checkout.transaction is not None else None
-    proxy = checkout.proxy()
+    proxy = checkout.connection
     while frame is not None:
         if frame.f_code.co_filename in _OPERATING:
             used = frame.f_locals.get("self")

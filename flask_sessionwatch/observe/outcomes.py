@@ -265,7 +265,7 @@ def _has_escaped(transaction: Transaction) -> bool:
     Its driver in its old default mode begins nothing before a SAVEPOINT, which is then the transaction itself.
     """
     for checkout in transaction.checkouts:
-        connection = getattr(checkout.proxy(), "dbapi_connection", None)
+        connection = getattr(checkout.connection, "dbapi_connection", None)
         if checkout.engine.dialect != "sqlite" or getattr(connection, "isolation_level", None) is None:
             continue
         if getattr(connection, "in_transaction", True) is False:

@@ -80,7 +80,7 @@ class Present:
 
 def in_transaction(checkout: Checkout) -> bool:
     """Whether *checkout*'s connection is in a transaction, by the driver's word where it gives one."""
-    connection = getattr(checkout.proxy(), "driver_connection", None)
+    connection = getattr(checkout.connection, "driver_connection", None)
     status = None if connection is None else is_in_transaction(connection)
     if status is not None:
         return status

@@ -9,6 +9,7 @@ healthy request never does is told to the :class:`~.notice.Noticer`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import typing as t
@@ -37,6 +38,7 @@ from .ledger import Transaction
 from .ledger import clock
 from .ledger import current_scope
 from .notice import Noticer
+from .notice import session_codes
 from .notice import writes
 from .queries import Queries
 from .stack import Stack
@@ -44,12 +46,15 @@ from .stack import handled
 from .waits import Waits
 
 ERRORS_ENDURED = 10
+#: Seconds from which on a transaction is looked at that may have ended unheard.
 _UNHEARD_AFTER = 10.0
 
 _AUTOBEGIN = orm.SessionTransactionOrigin.AUTOBEGIN
 _BEGIN = orm.SessionTransactionOrigin.BEGIN
 #: Runs when a Session begins because it needs a connection at once, and not because of an add() or a begin().
 _FOR_CONNECTION = getattr(getattr(orm.Session, "_connection_for_bind", None), "__code__", None)
+#: Runs when a connection is checked out for a Session.
+_FOR_SESSION = session_codes("_connection_for_bind")
 #: Frames between a listener of after_transaction_create and the code above.
 _FRAMES_BETWEEN = 4
 #: Frames between a listener and where the ways to it through SQLAlchemy part: behind Session.execute and Session.add.
@@ -100,6 +105,7 @@ class Recorder:
         self.tell_greenlets_apart()
         if self._attached:
             return
+        self.ledger.stacks.mark_ways(_FORK_OF_CHECKOUT, _FOR_SESSION, self._note_sessionless)
         for target, name, listener, options in self._listeners():
             event.listen(target, name, listener, **options)
         self.queries.attach()
@@ -144,7 +150,6 @@ class Recorder:
         return [
             (sa_pool.Pool, "connect", self.on_connect, {}),
             (sa_pool.Pool, "checkout", self.on_checkout, {}),
-            (sa_pool.Pool, "checkin", self.on_checkin, {}),
             (sa_pool.Pool, "detach", self.on_detach, {}),
             (sa.Engine, "do_connect", self.on_do_connect, {}),
             (sa.Engine, "do_execute", self.on_execute, {}),
@@ -219,7 +224,10 @@ class Recorder:
         if not self.active:
             return
         try:
-            pooled = connection_record.record_info.get(KEY)
+            try:
+                pooled = connection_record.record_info[KEY]
+            except KeyError:
+                pooled = None
             if pooled is None or pooled.settled != getpid():
                 pooled = self._settle(connection_record, pooled)
                 if pooled is None:
@@ -238,14 +246,14 @@ class Recorder:
             checkout.holder = checkout.user = holder
             checkout.scope = scope
             checkout.stack = stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
-            checkout.began_at = clock()
-            checkout.last_at = 0.0
-            checkout.writes = checkout.statements = checkout.handled = 0
-            checkout.ended_at = checkout.transaction = checkout.more = None
-            checkout.cursor = checkout.failure = checkout.wrote_at = None
+            checkout.began_at = checkout.last_at = clock()
+            checkout.writes = checkout.statements = 0
+            checkout.ended_at = checkout.transaction = checkout.more = checkout.cursor = checkout.wrote_at = (
+                None
+            )
             checkout.closer = False
-            if holder.waited:
-                checkout.waited, holder.waited = holder.waited, 0.0
+            if holder.noted:
+                self._note_beginning(checkout, holder, connection_proxy)
             if pooled.fresh:
                 pooled.fresh = False
                 checkout.opened = True
@@ -257,13 +265,14 @@ class Recorder:
                 self._end_closed_of(pooled)
             owner = holder if scope is None else scope
             count = 1
-            if owner.held is None and not owner.also_held:
+            if owner.held is None:
                 owner.held = checkout
             else:
                 owner.take(checkout)
-                held = owner.checkouts
+                held = {each for each in owner.checkouts if not self.end_if_closed(each)}
                 count = len(held)
-                self.notice.nested(checkout, held)
+                if count > 1:
+                    self.notice.nested(checkout, held)
             if scope is not None:
                 if count > scope.held_peak:
                     scope.held_peak = count
@@ -288,42 +297,68 @@ class Recorder:
             self.notice.forked(pooled, sys._getframe(2))
         return pooled
 
-    def on_checkin(  # noqa: C901, as for on_checkout
-        self, dbapi_connection: t.Any, connection_record: t.Any
-    ) -> None:
-        """Take a check-out off the ledger; one whose proxy is dead was returned by the collector."""
-        if not self.active:
+    def _note_sessionless(self) -> None:
+        """Remember that the calling thread is checking out a connection for somebody else than a Session."""
+        holder = self.holder()
+        holder.noted = holder.sessionless = True
+
+    def _note_beginning(self, checkout: Checkout, holder: Holder, proxy: t.Any) -> None:
+        """Look closer at a check-out that was waited for, or that no Session's transaction will end."""
+        holder.noted = False
+        if holder.waited:
+            checkout.waited, holder.waited = holder.waited, 0.0
+        if holder.sessionless:
+            holder.sessionless = False
+            self._follow(checkout, proxy)
+
+    def _follow(self, checkout: Checkout, proxy: t.Any) -> None:
+        """Be told when a connection is given back, by the end of its proxy.
+
+        The event for it would cost every other request as much as this one: what a Session has checked out ends with its
+        transaction, which is listened to anyway.
+        """
+        checkout.proxy = weakref.ref(proxy, functools.partial(self.on_proxy_gone, checkout))
+
+    def _part(self, checkout: Checkout) -> None:
+        """Let *checkout* end by itself, and not with a Session's transaction."""
+        connection = checkout.connection
+        checkout.transaction = None
+        if connection is None:
+            self._end_checkout(checkout)
+        else:
+            self._follow(checkout, connection)
+
+    def on_proxy_gone(self, checkout: Checkout, ref: object) -> None:
+        """Take a check-out off the ledger. The collector may be at work, on any thread and at any moment."""
+        if not self.active or checkout.ended_at is not None:
             return
         try:
-            pooled = connection_record.record_info.get(KEY)
-            if pooled is None:
-                return
-            checkout = pooled.checkout
-            if checkout is None:
-                return
-            if pooled.also is not None:
-                self._end_closed_of(pooled)
-                return
-            pooled.checkout = None
-            checkout.ended_at = clock()
-            owner = checkout.scope
-            if owner is None:
-                owner = checkout.holder
-            if owner.held is checkout:
-                owner.held = None
-            else:
-                owner.let_go(checkout)
-            user = checkout.user
-            if user.latest is checkout:
-                user.latest = None
-            if checkout.proxy() is None:
+            record = checkout.pooled.record_ref()
+            # SQLAlchemy gives back what the collector took once everybody was told; close() does so before.
+            if record is not None and record.fairy_ref is not None and record.fairy_ref() is None:
                 self._collected(checkout)
             elif checkout.cursor is not None:
-                self.notice.core_end(checkout, sys._getframe(1))
-            checkout.proxy = _gone
-            self.ledger.closed.append(checkout)
+                self.notice.core_end(checkout, sys._getframe(0))
+            self._end_checkout(checkout)
         except Exception:
             self.failed("checkin")
+
+    def _end_checkout(self, checkout: Checkout) -> None:
+        """End *checkout* by itself."""
+        checkout.ended_at = clock()
+        checkout.cursor = None
+        checkout.proxy = _gone
+        self._release(checkout)
+        self.ledger.closed.append(checkout)
+
+    def _release(self, checkout: Checkout) -> None:
+        """Take *checkout*, which has ended, off whoever has it."""
+        pooled = checkout.pooled
+        if pooled.also is not None:
+            self._end_closed_of(pooled)
+        elif pooled.checkout is checkout:
+            pooled.checkout = None
+        (checkout.scope or checkout.holder).let_go(checkout)
 
     def _end_closed_of(self, pooled: Pooled) -> None:
         """End the check-outs of a shared connection that are closed by now.
@@ -331,43 +366,50 @@ class Recorder:
         A StaticPool hands one connection out many times, and its check-in does not say which of them ends. The one
         that is closing at this moment still looks open; the next look finds it.
         """
-        assert pooled.checkout is not None
-        live = [each for each in (*(pooled.also or ()), pooled.checkout) if not self.end_if_closed(each)]
+        present = [*(pooled.also or ()), *([] if pooled.checkout is None else [pooled.checkout])]
+        pooled.also = None
+        live = [each for each in present if not self.end_if_closed(each)]
         pooled.checkout = live[-1] if live else None
         pooled.also = live[:-1] or None
 
     def end_if_closed(self, checkout: Checkout) -> bool:
-        """End *checkout* if its proxied connection was closed or collected without the check-in telling so."""
-        proxy = checkout.proxy()
+        """End *checkout* if its connection was returned or collected without anything telling so."""
+        if checkout.ended_at is not None:
+            return True
+        transaction = checkout.transaction
+        if transaction is not None and self.ledger.transactions.get(transaction.session_key) is transaction:
+            if transaction.session() is None:
+                self._forget(transaction)
+            return checkout.ended_at is not None
+        proxy = checkout.connection
         if proxy is not None and proxy.is_valid:
             return False
-        if checkout.ended_at is None:
-            checkout.ended_at = clock()
-            checkout.cursor = None
-            if checkout.pooled.checkout is checkout:
-                checkout.pooled.checkout = None
-            (checkout.scope or checkout.holder).let_go(checkout)
-            self.ledger.closed.append(checkout)
+        self._end_checkout(checkout)
         return True
 
     def _collected(self, checkout: Checkout) -> None:
         """Note that the garbage collector returned a connection. It may run on any thread, at any moment."""
         checkout.ending = "collected"
-        checkout.cursor = None
-        ledger = self.ledger
-        ledger.incidents.append(
+        self.ledger.incidents.append(
             Incident("abandoned", checkout.stack, checkout.holder, checkout.scope, checkout)
         )
-        transaction = checkout.transaction
-        if transaction is not None and transaction.ended_at is None:
-            self._forget(transaction)
 
     def _forget(self, transaction: Transaction) -> None:
-        """End a transaction whose Session the collector has taken."""
+        """End a transaction whose Session is gone, or has ended it unheard."""
         live = self.ledger.transactions
-        if live.get(transaction.session_key) is transaction:
-            live.pop(transaction.session_key, None)
-        transaction.ending = "garbage_collected"
+        key = transaction.session_key
+        # Whoever takes it off ends it: the session itself may be about to.
+        if live.get(key) is not transaction or live.pop(key, None) is not transaction:
+            return
+        gone = transaction.session() is None
+        transaction.ending = "garbage_collected" if gone else transaction.ending or "rollback_on_close"
+        for checkout in transaction.held:
+            if checkout.connection is not None:
+                # Somebody has it beside the session, and it is theirs alone now.
+                self._part(checkout)
+                transaction.checkouts = tuple(each for each in transaction.checkouts if each is not checkout)
+            elif gone:
+                self._collected(checkout)
         self._end(transaction)
 
     def on_detach(self, dbapi_connection: t.Any, connection_record: t.Any) -> None:
@@ -378,9 +420,9 @@ class Recorder:
             pooled = connection_record.record_info.get(KEY)
             if pooled is not None and pooled.checkout is not None:
                 pooled.checkout.ending = "detach"
+                self._end_checkout(pooled.checkout)
         except Exception:
             self.failed("detach")
-        self.on_checkin(dbapi_connection, connection_record)
 
     def on_reset(self, dbapi_connection: t.Any, connection_record: t.Any, reset_state: t.Any) -> None:
         """Notice writes of a Core connection that its close() rolled back.
@@ -424,14 +466,14 @@ class Recorder:
             checkout.last_at = clock()
             if checkout.transaction is None:
                 checkout.latest_ref = _ref_to(connection.get_transaction())
-            if statement[:1] != "S" and (
+            if (not statement or statement[0] != "S") and (
                 context.isinsert
                 or context.isupdate
                 or context.isdelete
                 or ((context.is_text or statement[:1] == "W") and writes(statement))
             ):
                 self._note_write(checkout, cursor, connection, context)
-            elif context.execution_options.get("stream_results"):
+            elif "stream_results" in context.execution_options:
                 self.notice.streams(checkout, context, sys._getframe(1))
             if checkout.closer:
                 self.notice.look_closer(checkout, statement, parameters, context)
@@ -463,14 +505,18 @@ class Recorder:
             cursor = self.notice.row_count(cursor, context)
         if target.cursor is not None:
             target.count_write(cursor)
-        elif self.notice.in_autocommit(connection, context.execution_options):
+        elif (
+            not checkout.pooled.transactional or "isolation_level" in context.execution_options
+        ) and self.notice.in_autocommit(connection, context.execution_options):
             return
         else:
             target.cursor = cursor
         if len(self.ledger.transactions) > 1:
             self.notice.stale.note_table(checkout.transaction, context)
         if target.wrote_at is None:
-            target.handled = id(handled())
+            error = handled()
+            if error is not None or target.more is not None:
+                target.handled = 0 if error is None else id(error)
             # One view mostly flushes from one line: who began the transaction tells the ways apart.
             begun_by = id(target.stack[0][0]) if target.stack else 0
             frame = self.ledger.stacks.application_frame(_FORK_OF_CHECKOUT, begun_by)
@@ -541,7 +587,7 @@ class Recorder:
         except Exception:
             self.failed("after_transaction_create")
 
-    def _enter(  # noqa: PLR0915, as for on_checkout
+    def _enter(  # noqa: C901, PLR0915, as for on_checkout
         self, session: t.Any, checkout: Checkout | None, stack: Stack
     ) -> Transaction:
         """Enter a Session's root transaction, which begins with *checkout* or without a connection."""
@@ -567,23 +613,24 @@ class Recorder:
             identity.remember(session)
         # Python makes one plain reference per object: the objects of this session lead to the same one.
         begun.identity_ref = session.identity_map._wr
-        begun.ended_at = begun.ending = begun.cursor = begun.failure = None
-        begun.wrote_at = begun.tables = begun.ended_by = begun.more = None
-        begun.committed = begun.rolled_back = False
+        begun.ended_at = begun.ending = begun.cursor = begun.wrote_at = begun.more = None
+        begun.committed = False
         begun.writes = 0
-        begun.handled = id(handled())
         begun.checkouts = ()
+        error = handled()
+        if error is not None:
+            begun.handled = id(error)
         begun.scope = scope
         self.ledger.transactions[key] = begun
         if scope is not None:
-            if scope.begun is None and not scope.also_begun:
+            if scope.begun is None:
                 scope.begun = begun
                 if scope.answer is not None:
                     self.notice.further(begun, session, sys._getframe(2))
             else:
                 self.notice.further(begun, session, sys._getframe(2))
                 scope.enter(begun)
-            if scope.incidents is not None:
+            if scope.more is not None and scope.incidents is not None:
                 self.notice.begun_again(scope, session, sys._getframe(2))
         return begun
 
@@ -594,7 +641,9 @@ class Recorder:
         if not self.active:
             return
         try:
-            begun = self.ledger.transactions.get(session.hash_key)
+            transactions = self.ledger.transactions
+            key = session.hash_key
+            begun = transactions[key] if key in transactions else None  # noqa: SIM401, at half the cost of get()
             checkout = self.unclaimed
             self.unclaimed = None
             if checkout is None or checkout.proxy() is not connection._dbapi_connection:
@@ -614,11 +663,15 @@ class Recorder:
                     or self.ledger.stacks.is_application(stack[0][0].co_filename)
                 ):
                     begun.wrote_at = stack[0]
-                    begun.handled = id(handled())
+                    error = handled()
+                    if error is not None or begun.more is not None:
+                        begun.handled = 0 if error is None else id(error)
             if checkout is None:
                 begun.external = not begun.checkouts
             elif checkout.transaction is None:
                 checkout.transaction = begun
+                # From now on the transaction tells: this would be a call more when the connection is returned.
+                checkout.proxy = _gone
                 begun.checkouts = (*begun.checkouts, checkout) if begun.checkouts else (checkout,)
                 scope = begun.scope
                 if checkout.scope is not scope:
@@ -635,17 +688,16 @@ class Recorder:
             return
         try:
             begun = self.ledger.transactions.get(session.hash_key)
-            # Only one that has remembered more than most can have had a savepoint.
-            if begun is None or (begun.more is not None and session.in_nested_transaction()):
+            if begun is None:
                 return
+            # Only one that has remembered more than most can have had a savepoint, or have failed.
+            if begun.more is not None:
+                if session.in_nested_transaction():
+                    return
+                self.notice.committing(begun, session)
             begun.committed = True
-            if begun.tables is not None:
-                self.notice.stale.published(begun, session)
             if session._flushing:
                 self.notice.ended_by(begun, sys._getframe(1))
-            if begun.failure is not None:
-                # PostgreSQL answers the COMMIT of an aborted transaction with a silent rollback.
-                self.notice.left_failed(begun, "committed")
             if begun.checkouts:
                 scope = begun.scope
                 if scope is None or scope.ended:
@@ -676,13 +728,16 @@ class Recorder:
                 self.notice.outcomes.savepoint_undone(begun)
                 return
             begun.rolled_back = True
+            begun.ending = "rollback"
             if begun.cursor is not None and begun.scope is not None and begun.scope.answer is not None:
                 self.notice.late_rollback(begun)
         except Exception:
             self.failed("after_rollback")
             self._lose_track(session)
 
-    def on_transaction_end(self, session: t.Any, transaction: t.Any) -> None:
+    def on_transaction_end(  # noqa: C901, PLR0915, as for on_checkout
+        self, session: t.Any, transaction: t.Any
+    ) -> None:
         """Take a Session's root transaction off the ledger."""
         if not self.active:
             return
@@ -698,17 +753,41 @@ class Recorder:
             if begun.committed:
                 begun.ending = "commit"
             else:
-                if begun.cursor is not None or begun.failure is not None:
+                if begun.cursor is not None or (begun.more is not None and begun.failure is not None):
                     self.notice.ending(begun, sys._getframe(1))
-                else:
-                    begun.ending = "rollback" if begun.rolled_back else "rollback_on_close"
+                elif begun.ending is None:
+                    begun.ending = "rollback_on_close"
                 scope = begun.scope
                 # Flask answers first, and closes what is left over afterwards.
                 if scope is not None and scope.answer is None and scope.environ is not None:
                     self.notice.ended_by(begun, sys._getframe(_FRAMES_ENDING))
             if origin is _BEGIN:
                 self.notice.ended_by(begun, sys._getframe(_FRAMES_ENDING))
-            self._end(begun)
+            # This is _end() once more: a call costs as much as what it does.
+            begun.ended_at = now = clock()
+            begun.cursor = None
+            for checkout in begun.checkouts:
+                if checkout.ended_at is None:
+                    checkout.ended_at = now
+                    scope = checkout.scope
+                    pooled = checkout.pooled
+                    if (
+                        scope is not None
+                        and scope.held is checkout
+                        and pooled.checkout is checkout
+                        and pooled.also is None
+                    ):
+                        scope.held = pooled.checkout = None
+                    else:
+                        self._release(checkout)
+            scope = begun.scope
+            if scope is not None:
+                if scope.begun is begun:
+                    scope.begun = None
+                else:
+                    scope.leave(begun)
+                scope.last_transaction = begun
+            self.ledger.closed.append(begun)
         except Exception:
             self.failed("after_transaction_end")
             self._lose_track(session)
@@ -717,22 +796,21 @@ class Recorder:
         """Drop a transaction whose record is no longer true, so that nobody is accused by it."""
         with contextlib.suppress(Exception):
             lost = self.ledger.transactions.pop(session.hash_key, None)
-            if lost is not None and lost.scope is not None:
-                lost.scope.leave(lost)
+            if lost is not None:
+                if lost.scope is not None:
+                    lost.scope.leave(lost)
+                for checkout in lost.held:
+                    self._part(checkout)
 
     def _end(self, transaction: Transaction) -> None:
-        # A connection is returned right before its transaction ends; the time is known then.
-        checkouts = transaction.checkouts
-        transaction.ended_at = (checkouts and checkouts[-1].ended_at) or clock()
-        if transaction.cursor is not None:
-            transaction.cursor = None
-        scope = transaction.scope
-        if scope is not None:
-            if scope.begun is transaction:
-                scope.begun = None
-            else:
-                scope.leave(transaction)
-            scope.last_transaction = transaction
+        transaction.ended_at = now = clock()
+        transaction.cursor = None
+        for checkout in transaction.held:
+            checkout.ended_at = now
+            self._release(checkout)
+        if transaction.scope is not None:
+            transaction.scope.leave(transaction)
+            transaction.scope.last_transaction = transaction
         self.ledger.closed.append(transaction)
 
     def on_pending_dropped(self, session: t.Any, state: t.Any) -> None:
@@ -784,15 +862,13 @@ class Recorder:
             return
         checkout = Checkout()
         checkout.pooled = pooled
-        checkout.proxy = weakref.ref(proxy)
+        self._follow(checkout, proxy)
         checkout.holder = checkout.user = holder
         checkout.scope = None
         checkout.stack = stack
-        checkout.began_at = began_at
-        checkout.last_at = 0.0
-        checkout.writes = checkout.statements = checkout.handled = 0
-        checkout.ended_at = checkout.transaction = checkout.more = None
-        checkout.cursor = checkout.failure = checkout.wrote_at = None
+        checkout.began_at = checkout.last_at = began_at
+        checkout.writes = checkout.statements = 0
+        checkout.ended_at = checkout.transaction = checkout.more = checkout.cursor = checkout.wrote_at = None
         checkout.closer = False
         checkout.early = True
         pooled.checkout = checkout
@@ -801,17 +877,33 @@ class Recorder:
     def prune(self) -> None:
         """Drop the records of Sessions and connections that died unheard."""
         ledger = self.ledger
-        for key, transaction in list(ledger.transactions.copy().items()):
-            if transaction.session() is None and ledger.transactions.get(key) is transaction:
+        for transaction in ledger.transactions.copy().values():
+            if _is_over(transaction):
                 self._forget(transaction)
-        for checkout in ledger.checkouts:
-            # A check-in may be under way in another thread; one that is a while closed was not heard.
-            if clock() - checkout.used_at > _UNHEARD_AFTER:
+        for checkout in ledger.closed_unheard():
+            if _was_seen(checkout):
                 self.end_if_closed(checkout)
         for key, engine in list(ledger.engines.copy().items()):
             if engine.pool is None:
                 engine.end()
                 ledger.engines.pop(key, None)
+
+
+def _is_over(transaction: Transaction) -> bool:
+    """Whether its Session is gone, or has none any more: an exception may keep it from saying so."""
+    session = transaction.session()
+    if session is None:
+        return True
+    # Young ones are left alone, so that none of them dies on this thread.
+    if clock() - transaction.began_at < _UNHEARD_AFTER or session.in_transaction():
+        return False
+    return all(each.connection is None for each in transaction.held) and _was_seen(transaction)
+
+
+def _was_seen(record: Checkout | Transaction) -> bool:
+    """Whether an earlier tick has found *record* ended already; before, its thread may be about to tell so."""
+    seen, record.unheard = record.unheard, True
+    return seen
 
 
 def _ref_to(transaction: t.Any) -> weakref.ref[t.Any] | None:

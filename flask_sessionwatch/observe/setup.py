@@ -20,6 +20,7 @@ from .ledger import Holder
 from .ledger import Ledger
 from .ledger import Scope
 from .ledger import Transaction
+from .ledger import ended_by
 from .listeners import Listeners
 from .listeners import is_listening
 from .server import Server
@@ -275,10 +276,9 @@ def open_connections(ledger: Ledger) -> list[Inherited]:
 
 
 def _last_use(info: EngineInfo, ledger: Ledger) -> Stack:
-    records = (*ledger.closed, *ledger.checkouts)
-    return next(
-        (each.stack for each in reversed(records) if type(each) is Checkout and each.engine is info), ()
-    )
+    closed = [each for record in ledger.closed.copy() for each in ended_by(record)]
+    used = (each for each in reversed((*closed, *ledger.checkouts)) if isinstance(each, Checkout))
+    return next((each.stack for each in used if each.engine is info), ())
 
 
 def _reachable_from(view: t.Any) -> list[t.Any]:

@@ -87,6 +87,13 @@ class Stacks:
         self._known: dict[str, bool] = {}
         #: By the way to a listener: how deep below it was what the application had called, and the code of both.
         self._depths: dict[int, tuple[int, CodeType, CodeType]] = {}
+        #: By fork: the code of which one lies on a way that is remembered, and what to do at any other.
+        self._marks: dict[int, tuple[t.Container[CodeType], t.Callable[[], None]]] = {}
+
+    def mark_ways(self, fork: int, marks: t.Container[CodeType], strayed: t.Callable[[], None]) -> None:
+        """Call *strayed* at each capture behind *fork* whose way through the library leads past all *marks*."""
+        self._marks[fork] = marks, strayed
+        self._depths = {}
 
     def add_paths(self, paths: Iterable[str]) -> None:
         """Count the code below *paths* as the application's, less installed libraries."""
@@ -134,6 +141,8 @@ class Stacks:
         """
         left = self.depth
         if not left:
+            if fork in self._marks:
+                self._marks[fork][1]()
             return ()
         # This is application_frame() and capture() once more: two calls cost as much as what they do.
         way = 0
@@ -152,7 +161,7 @@ class Stacks:
         except (KeyError, ValueError, AttributeError):
             frame = None
         if frame is None:
-            frame = self._walk_to_application(getframe(1), way)
+            frame = self._walk_to_application(getframe(1), way, *self._marks.get(fork, ()))
             return self.capture(getframe(1) if frame is None else frame)
         inner = self.inner
         first = (code, frame.f_lasti)
@@ -186,19 +195,30 @@ class Stacks:
             pass
         return self._walk_to_application(getframe(1), way)
 
-    def _walk_to_application(self, frame: FrameType | None, way: int) -> FrameType | None:
+    def _walk_to_application(
+        self,
+        frame: FrameType | None,
+        way: int,
+        marks: t.Container[CodeType] | None = None,
+        strayed: t.Callable[[], None] | None = None,
+    ) -> FrameType | None:
         depth = 1
         before: CodeType | None = None
-        while frame is not None:
-            code = frame.f_code
-            if self.is_application(code.co_filename):
-                if len(self._depths) >= _WAYS_KEPT:
-                    self._depths.clear()
-                if before is not None:
-                    self._depths[way] = depth - 1, before, code
-                return frame
-            frame, before = frame.f_back, code
+        astray = marks is not None
+        while frame is not None and not self.is_application(frame.f_code.co_filename):
+            before = frame.f_code
+            if marks is not None and before in marks:
+                astray = False
+            frame = frame.f_back
             depth += 1
+        if astray and strayed is not None:
+            strayed()
+        elif frame is not None and before is not None:
+            if len(self._depths) >= _WAYS_KEPT:
+                self._depths.clear()
+            self._depths[way] = depth - 1, before, frame.f_code
+        if frame is not None:
+            return frame
         awaiting = awaiting_frame()
         while awaiting is not None and not self.is_application(awaiting.f_code.co_filename):
             awaiting = awaiting.f_back

@@ -103,6 +103,7 @@ class Waits:
             waiting = self._ledger.waiting.pop(holder, None)
             if waiting is not None:
                 holder.waited += clock() - waiting[1]
+                holder.noted = True
         except Exception:
             self._failed("the end of a wait for the pool")
 

@@ -69,7 +69,7 @@ class PartialCommit(Rule):
     hint = "commit once, where the whole work is done; let helpers flush()."
 
     def at_scope_end(self, scope: Scope, moment: Moment) -> Iterable[Finding]:
-        record = scope.first_commit
+        record = scope.first_commit if scope.commits else None
         if record is None or scope.succeeded or scope.failed_early:
             return
         level = _level_of_failure(scope) if is_work(record, moment.ledger.stacks) else None

@@ -94,7 +94,7 @@ class AbandonedConnection(Rule):
     """The garbage collector, not the code, returned a connection to its pool.
 
     What it does
-        Notices a check-in whose proxied connection is already dead: nobody called ``close()``, and the cyclic
+        Notices a connection whose proxy died before it was given back: nobody called ``close()``, and the cyclic
         garbage collector cleaned up. SQLAlchemy itself is silent about it for synchronous drivers.
 
     Why it matters

@@ -294,6 +294,94 @@ def test_connections_of_sessions_are_the_pools(any_world: World) -> None:
     agree(any_world, engine, 0)
 
 
+@pytest.mark.parametrize("depth", [0, 40])
+def test_who_closes_may_keep_the_proxy(world: World, depth: int) -> None:
+    """A connection that is closed is used by nobody, also when a variable leads to it still; it is counted once."""
+    world.configure(stack_depth=depth)
+    engine = world.make_engine()
+    labels = {"engine": name_of(engine)}
+    raw = engine.raw_connection()
+    agree(world, engine, 1)
+    raw.close()
+    agree(world, engine, 0)
+    world.ticks(2)
+    assert world.metric("sessionwatch_connection_use_seconds_count", **labels) == 1
+    del raw
+    world.ticks(1)
+    assert world.metric("sessionwatch_connection_use_seconds_count", **labels) == 1
+
+
+@pytest.mark.parametrize("how", ["connect", "begin", "raw_connection"])
+@pytest.mark.parametrize("depth", [0, 40])
+def test_end_without_a_session(world: World, how: str, depth: int) -> None:
+    """What is checked out without a Session ends with its close(), again and again."""
+    world.configure(stack_depth=depth)
+    engine = world.make_engine()
+    for number in range(3):
+        if how == "raw_connection":
+            engine.raw_connection().close()
+        else:
+            with getattr(engine, how)():
+                agree(world, engine, 1)
+        assert world.metric("sessionwatch_connection_use_seconds_count", engine=name_of(engine)) == number + 1
+    assert world.heard == []
+
+
+def test_session_that_dies_with_its_connection(world: World) -> None:
+    """A Session that is dropped has no connection any more, even before the watchdog looks."""
+    engine = world.make_engine()
+    session = orm.Session(engine)
+    session.scalar(sa.select(Item.id))
+    agree(world, engine, 1)
+    del session
+    gc.collect()
+    agree(world, engine, 0)
+    world.ticks(1)
+    assert world.metric("sessionwatch_connection_use_seconds_count", engine=name_of(engine)) == 1
+    world.only("SW102")
+
+
+def test_connection_that_outlives_its_session(world: World) -> None:
+    """A Connection that a Session has given away ends by itself when the Session is gone."""
+    engine = world.make_engine()
+    session = orm.Session(engine)
+    connection = session.connection()
+    del session
+    gc.collect()
+    world.ticks(1)
+    agree(world, engine, 1)
+    connection.close()
+    agree(world, engine, 0)
+
+
+def test_transaction_that_cannot_say_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an exception cuts the end of a transaction short, the watchdog finds out that it is over."""
+    engine = world.make_engine()
+    session = orm.Session(engine)
+    session.scalar(sa.select(Item.id))
+    transaction = extension._process.ledger.transactions[session.hash_key]
+    with monkeypatch.context() as patch:
+        patch.setattr(sa.Connection, "close", raise_interrupt(sa.Connection.close))
+        with pytest.raises(KeyboardInterrupt):
+            session.close()
+    world.ticks(2)
+    assert transaction.ended_at is None
+    transaction.began_at -= 60.0
+    world.ticks(2)
+    assert (transaction.ending, transaction.held) == ("rollback_on_close", [])
+    agree(world, engine, 0)
+
+
+def raise_interrupt(close: t.Callable[..., None]) -> t.Callable[..., None]:
+    """Make a close() that is interrupted as soon as it is done."""
+
+    def interrupted(*args: t.Any) -> None:
+        close(*args)
+        raise KeyboardInterrupt
+
+    return interrupted
+
+
 def test_waiting_and_connecting_are_measured(world: World) -> None:
     """How long connecting and checking out took is counted, once per connection and check-out."""
     engine = world.make_engine()
@@ -795,6 +883,7 @@ def test_session_is_known_by_its_number(world: World) -> None:
     assert dead.session() is None
     lent.clear()
     gc.collect()
+    extension._process.recorder.prune()
     assert dead.ending == "garbage_collected"
     assert ledger.transactions == {other.hash_key: begun}
     other.close()

@@ -1491,6 +1491,28 @@ def test_autocommit_by_the_driver(any_world: World) -> None:
     assert any_world.heard == []
 
 
+def test_autocommit_of_the_driver_in_the_middle(postgresql_world: World) -> None:
+    """SW204: a driver that is told to commit by itself after its connection was looked at is asked again."""
+
+    @postgresql_world.view(rule="/<how>")
+    def view(how: str) -> str:
+        with orm.Session(postgresql_world.engine) as session:
+            session.scalar(sa.select(Item.id))
+            session.rollback()
+            session.connection().connection.dbapi_connection.autocommit = how == "autocommit"  # type: ignore[union-attr]
+            session.add(Item(name=how))
+            session.flush()
+        return "ok"
+
+    postgresql_world.open("/autocommit")
+    postgresql_world.ticks()
+    assert postgresql_world.heard == []
+    assert postgresql_world.names() == [*BASE_NAMES, "autocommit"]
+    postgresql_world.open("/transaction")
+    postgresql_world.only("SW204")
+    assert postgresql_world.names() == [*BASE_NAMES, "autocommit"]
+
+
 def test_sqlite_that_begins_by_hand(world: World) -> None:
     """SW204: with SQLAlchemy's recipe of BEGIN by an event, what is not committed is lost and told."""
     engine = world.make_engine()
