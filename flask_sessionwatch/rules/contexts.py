@@ -100,7 +100,8 @@ class ContextLeak(Rule):
         the request on the stack but the server, so that nobody is left who could pop it; when a request works in the
         session of another one on its thread whose streamed body was abandoned; when a thread of a pool went idle and
         left its app context pushed, with a session in it; and when a context in which requests had run was
-        collected. An app context around the requests of a test is healthy.
+        collected. An app context around the requests of a test is healthy. One that is collected with its thread, before any
+        request has run inside of it, leaves a session to be adopted, which is SW301's to tell.
 
     Why it matters
         Flask reuses the app context that is current: a request inside of one has no teardown of its own. Its session

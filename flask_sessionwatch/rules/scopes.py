@@ -64,8 +64,8 @@ class SessionOutsideScope(Rule):
         for transaction in scope.transactions:
             if transaction.session() is not None:
                 message = (
-                    f"{scope.name} was collected without having been popped, and left its Session behind, "
-                    "which a later context may adopt."
+                    f"{scope.name} was collected {_with_thread(scope)}without having been popped, "
+                    "and left its Session behind, which a later context may adopt."
                 )
                 yield self.finding(
                     moment, message, transaction.stack, scope, verb="begun", subject=transaction
@@ -89,6 +89,12 @@ class SessionOutsideScope(Rule):
             verb="begun",
             details={"lines": lines},
         )
+
+
+def _with_thread(scope: Scope) -> str:
+    """Say that a context went with its thread, where that is so."""
+    thread = scope.holder.thread
+    return f"when its thread '{thread.name}' had ended, " if thread and not thread.is_alive() else ""
 
 
 def _by(opener: Scope | None) -> str:

@@ -224,7 +224,8 @@ def test_context_that_was_never_popped(world: World) -> None:
 
     in_thread(work)
     gc.collect()
-    world.wait_for("SW301")
+    assert "when its thread 'Thread-" in world.wait_for("SW301").message
+    assert world.told("SW305") == []
     assert {at(finding) for finding in world.watch.findings} == {line("LEAK")}
     for session in list(db.session.registry.registry.values()):
         session.close()
