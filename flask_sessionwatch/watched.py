@@ -20,6 +20,7 @@ from .finding import Finding
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
 from .observe.ledger import Scope
+from .observe.middleware import url_rule_of
 from .observe.setup import Inherited
 from .observe.setup import Setup
 from .report.allowed import Allowed
@@ -108,6 +109,11 @@ class Watched:
     def concerns(self, scope: Scope | None) -> bool:
         """Whether work in *scope* is this application's; work outside of any scope is everybody's."""
         return scope is None or scope.owner is self
+
+    def rule_of(self, environ: t.Any) -> t.Any:
+        """Find the URL rule of a request that is named nowhere else any more."""
+        app = self._app_ref()
+        return None if app is None else url_rule_of(app, environ)
 
     def judge(self, scope: Scope) -> None:
         """Judge a scope that has ended."""

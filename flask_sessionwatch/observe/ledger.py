@@ -7,6 +7,7 @@ nothing takes a lock. No record holds a Session, a Connection or a mapped object
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -693,16 +694,17 @@ class Scope(Owner):
             if headers[1][0] == "Content-Length" or _have_length(headers):
                 self.measured = True
             self.rule = self.environ["werkzeug.request"].url_rule  # type: ignore[index]
-        except IndexError:
-            self.measured = _have_length(headers)
-            self.note_rule()
-        except (
-            Exception
-        ):  # not Flask's request, over already, or with headers that no server would take either
-            pass
+        except Exception:
+            self._note_oddly(headers)
         if exc_info is None:
             return self.start_response(status, headers)
         return self.start_response(status, headers, exc_info)
+
+    def _note_oddly(self, headers: list[tuple[str, str]]) -> None:
+        """Note an answer that is not as Werkzeug makes them, or that comes when Flask has taken its request away."""
+        with contextlib.suppress(Exception):  # headers that no server would take either
+            self.measured = _have_length(headers)
+            self.note_rule()
 
     @property
     def status(self) -> int | None:
@@ -743,8 +745,11 @@ class Scope(Owner):
         """Remember the URL rule of a request; Flask takes the request off the environ at its end."""
         environ = self.environ
         if environ is not None and self.rule is None:
-            request = environ.get("werkzeug.request")
-            if request is not None:
+            request = environ.get("werkzeug.request", self)
+            if request is None:
+                # So does the end of a copy of its context, in the midst of it.
+                self.rule = self.owner.rule_of(environ)
+            elif request is not self:
                 self.rule = request.url_rule
 
     def add_incident(self, incident: Incident) -> None:

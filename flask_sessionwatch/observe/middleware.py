@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 def hook_in(app: flask.Flask, pages: WSGIApplication, prefix: str, scopes: Scopes, owner: Judge) -> None:
     """Make every request of *app* a scope, and serve *pages* below *prefix*."""
-    rule_of = functools.partial(_url_rule_of, app)
+    rule_of = functools.partial(url_rule_of, app)
     middleware = Middleware(app.wsgi_app, pages, prefix, scopes, owner, rule_of)
     # Its method, because a call of an object takes Python longer.
     app.wsgi_app = middleware.serve  # type: ignore[method-assign]
@@ -58,7 +58,7 @@ def _restore(app: flask.Flask, name: str, original: t.Any) -> None:
         setattr(app, name, original)
 
 
-def _url_rule_of(app: flask.Flask, environ: WSGIEnvironment) -> t.Any:
+def url_rule_of(app: flask.Flask, environ: WSGIEnvironment) -> t.Any:
     """Match the URL of *environ* again, for a request that a BaseException cut short."""
     try:
         rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)

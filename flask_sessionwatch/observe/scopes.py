@@ -42,6 +42,9 @@ class Judge(t.Protocol):
     def judge(self, scope: Scope) -> None:
         """Judge a scope at its end."""
 
+    def rule_of(self, environ: t.Any) -> t.Any:
+        """Find the URL rule of a request that is named nowhere else any more."""
+
 
 _EVENT_LOOP = f"{os.sep}asyncio{os.sep}"
 #: Who calls an application in a test, and may hold an app context around it.

@@ -17,6 +17,7 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 from flask_sessionwatch import FindingRaised
+from flask_sessionwatch import extension
 from flask_sessionwatch import scope_ended
 from flask_sessionwatch.observe.ledger import Scope
 from tests.rules.conftest import Item
@@ -148,6 +149,33 @@ def test_request_that_is_cut_short(world: World, ended: list[Scope], error: type
         world.open("/orders/3")
     assert [(scope.name, scope.error) for scope in ended] == [("GET /orders/<int:number>", error.__name__)]
     assert at(world.only("SW101")) == line("LEAK")
+
+
+@pytest.mark.parametrize("leaks", [False, True], ids=["clean", "leaking"])
+def test_copy_of_a_request_context(world: World, ended: list[Scope], leaks: bool) -> None:
+    """A request keeps its name although a copy of its context, which takes the request off the environ, has ended."""
+    during: list[str | None] = []
+
+    @world.view(rule="/orders/<int:number>")
+    def view(number: int) -> str:
+        @flask.copy_current_request_context
+        def work() -> None:
+            assert flask.request.path == f"/orders/{number}"
+
+        in_thread(work)
+        assert flask.request.environ["werkzeug.request"] is None
+        kept = world.keep(world.engine.connect())
+        during.extend(
+            each.scope.name for each in extension._process.ledger.checkouts if each.scope is not None
+        )
+        if not leaks:
+            kept.close()
+        return "ok"
+
+    world.open("/orders/3")
+    assert during == ["GET /orders/<int:number>"]
+    assert names(ended) == ["GET /orders/<int:number>"]
+    assert [each.scope.name for each in world.watch.findings if each.scope] == names(ended) * leaks
 
 
 def test_own_pages_are_no_scope(world: World, ended: list[Scope]) -> None:
