@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import threading
 import typing as t
+import weakref
 from collections import deque
 from collections.abc import Iterable
 
@@ -27,6 +28,8 @@ COMMIT_BUCKETS = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
 #: Scopes that are counted by name; all others are counted together.
 SCOPES_KEPT = 300
 OTHER = "<other>"
+#: Sessions of one scope that are told apart; one that is used again after so many others counts again.
+SESSIONS_KNOWN = 1_000
 #: Sites that are counted; beyond that those that used the least are dropped.
 SITES_KEPT = 500
 #: Sites that are published for each engine.
@@ -42,7 +45,7 @@ class ScopeTotal(t.NamedTuple):
     :param verdicts: how many ended how, in the order of :data:`VERDICTS`.
     :param commits: how many made how many commits, by :data:`COMMIT_BUCKETS`.
     :param most_commits: the most commits that one of them made.
-    :param sessions: Sessions' transactions they began.
+    :param sessions: how many Sessions they worked with; one that commits again and again is one.
     :param peak: the most connections that one of them held at once.
     :param held: seconds their connections were checked out.
     :param waited: seconds they waited for a connection.
@@ -102,6 +105,8 @@ class Totals:
         self.sites: dict[tuple[str, Call], SiteTotal] = {}
         #: The latest scopes in which something was found, as plain data in the order of :class:`BadScope`.
         self.bad: dict[tuple[str, str], deque[BadScope]] = {}
+        #: The keys of the Sessions that each scope has worked with, latest last.
+        self._sessions: weakref.WeakKeyDictionary[Scope, dict[t.Any, None]] = weakref.WeakKeyDictionary()
         #: How many scopes have ended.
         self.ended: int = 0
 
@@ -117,11 +122,21 @@ class Totals:
         elif isinstance(record, Checkout):
             self._take_checkout(record)
         elif isinstance(record, Transaction) and record.scope is not None:
-            total = self._total(record.scope)
-            self._put(record.scope, total._replace(sessions=total.sessions + 1))
+            self._take_transaction(record, record.scope)
+
+    def _take_transaction(self, transaction: Transaction, scope: Scope) -> None:
+        known = self._sessions.setdefault(scope, {})
+        if transaction.session_key in known:
+            return
+        known[transaction.session_key] = None
+        if len(known) > SESSIONS_KNOWN:
+            del known[next(iter(known))]
+        total = self._total(scope)
+        self._put(scope, total._replace(sessions=total.sessions + 1))
 
     def _take_scope(self, scope: Scope) -> None:
         self.ended += 1
+        self._sessions.pop(scope, None)
         total = self._total(scope)
         total.verdicts[VERDICTS.index(scope.verdict)] += 1
         total.commits[bisect.bisect_left(COMMIT_BUCKETS, scope.commits)] += 1
@@ -202,6 +217,7 @@ class Totals:
         self.scopes.clear()
         self.sites.clear()
         self.bad.clear()
+        self._sessions.clear()
         self.ended = 0
 
 

@@ -61,8 +61,31 @@ def test_scope(shop: Shop) -> None:
     total = shop.scope("import")
     assert total.verdicts == [1, 0, 0, 0]
     assert total.commits[COMMIT_BUCKETS.index(3)] == sum(total.commits) == 1
-    assert [total.most_commits, total.sessions, total.peak, total.lost_writes] == [3, 3, 2, 0]
+    assert [total.most_commits, total.sessions, total.peak, total.lost_writes] == [3, 1, 2, 0]
     assert total.held > 0
+
+
+def test_sessions(shop: Shop) -> None:
+    """A session is one however often it commits, also over several looks; another one is another, and so it is in the next scope."""
+    for _ in range(2):
+        with shop.watch.scope("import"), orm.Session(shop.engine) as one, orm.Session(shop.engine) as other:
+            for session in (one, other, one):
+                session.execute(sa.text("SELECT 1"))
+                session.commit()
+                shop.watch.tick()
+    assert shop.scope("import").sessions == 4
+
+
+def test_sessions_are_told_apart_within_bounds(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many sessions a scope works with, each new one counts, and few are remembered."""
+    monkeypatch.setattr(module, "SESSIONS_KNOWN", 3)
+    with shop.watch.scope("import") as scope:
+        for _ in range(10):
+            with orm.Session(shop.engine) as session:
+                session.execute(sa.text("SELECT 1"))
+        assert shop.scope("import").sessions == 10
+        assert len(shop.totals._sessions[scope]) == 3
+    assert len(shop.totals._sessions) == 0
 
 
 def test_scopes_of_one_name(shop: Shop) -> None:
