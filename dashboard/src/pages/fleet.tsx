@@ -22,8 +22,9 @@ function View({ data }: { data: Received<Fleet> }) {
         <Figure title="Workers heard" value={number(totals.live)}>
           on {counted(totals.hosts, "host")}; {number(totals.silent)} more in the last quarter of an hour
         </Figure>
-        <Figure title="Cost of the watch" value={totals.share === null ? "–" : percent(totals.share)}>
-          {seconds(totals.selfSeconds)} of {seconds(totals.cpuSeconds)} of CPU, in its own threads
+        <Figure title="Cost of the watch" value={totals.cost.ofCore === null ? "–" : percent(totals.cost.ofCore)}>
+          of a core for each worker, {seconds(totals.cost.seconds)} in all
+          {totals.cost.ofWork === null ? null : `; ${percent(totals.cost.ofWork)} of what they compute`}
         </Figure>
         <Figure title="Dropped" value={number(totals.dropped)} tone={totals.dropped > 0 ? "warning" : "ok"}>
           findings there was no room for

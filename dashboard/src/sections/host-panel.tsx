@@ -12,7 +12,7 @@ const columns: Column<WorkerRow>[] = [
   { title: "Last heard", cell: (row) => <Ago time={row.seen_at} since={row.heard} />, sort: (row) => row.heard },
   { title: "Up", kind: "number", cell: (row) => (row.live ? <Age since={row.started} /> : UNKNOWN), sort: (row) => -row.started },
   { title: "Findings", kind: "number", cell: (row) => <FindingCount row={row} />, sort: (row) => row.findings },
-  { title: "Watch's CPU", kind: "number", cell: (row) => <Cost row={row} />, sort: (row) => row.share },
+  { title: "Watch, of a core", kind: "number", cell: (row) => <Cost row={row} />, sort: (row) => row.cost.ofCore },
   { title: "Dropped", kind: "number", cell: (row) => number(row.dropped), sort: (row) => row.dropped },
   { title: "Own errors", kind: "number", cell: (row) => number(row.internal_errors), sort: (row) => row.internal_errors },
   { title: "Versions", cell: (row) => <Versions row={row} /> },
@@ -55,7 +55,7 @@ function FindingCount({ row }: { row: WorkerRow }) {
 function Cost({ row }: { row: WorkerRow }) {
   return (
     <>
-      {row.share === null ? UNKNOWN : percent(row.share)} <small>{seconds(row.self_seconds)}</small>
+      {row.cost.ofCore === null ? UNKNOWN : percent(row.cost.ofCore)} <small>{seconds(row.self_seconds)}</small>
     </>
   );
 }

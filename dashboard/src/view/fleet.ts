@@ -3,11 +3,22 @@ import type { Fleet, FleetWorker } from "../shapes";
 import { sinceOf } from "./format";
 import type { Row } from "./live";
 
+/** Share of a core that a process computes at least where it says something how much of that is the watch's. */
+const BUSY = 0.25;
+
+export interface Cost {
+  /** CPU seconds of the watch. */
+  seconds: number;
+  /** Share of a core that the watch took, per process and since it began; null where that is not known. */
+  ofCore: number | null;
+  /** Share of what the processes computed; null where they were idle, and computed little else. */
+  ofWork: number | null;
+}
+
 export interface WorkerRow extends Row<FleetWorker> {
   heard: number;
   started: number;
-  /** Share of its CPU time that the watch took; null where it has not used any. */
-  share: number | null;
+  cost: Cost;
 }
 
 export interface Host {
@@ -23,7 +34,7 @@ export function hosts(answer: Received<Fleet>): Host[] {
       key: `${worker.host} ${worker.pid} ${worker.started_at}`,
       heard: sinceOf(answer, worker.seen_at),
       started: sinceOf(answer, worker.started_at),
-      share: shareOf(worker.self_seconds, worker.cpu_seconds),
+      cost: costOf([worker]),
     };
     byHost.set(worker.host, [...(byHost.get(worker.host) ?? []), row]);
   }
@@ -35,7 +46,17 @@ export function hosts(answer: Received<Fleet>): Host[] {
 const liveFirst = (one: WorkerRow, other: WorkerRow): number =>
   Number(other.live) - Number(one.live) || one.pid - other.pid;
 
-const shareOf = (self: number, all: number): number | null => (all > 0 ? self / all : null);
+const upFor = (worker: FleetWorker): number => (Date.parse(worker.seen_at) - Date.parse(worker.started_at)) / 1000;
+
+export function costOf(workers: readonly FleetWorker[]): Cost {
+  const sum = (part: (worker: FleetWorker) => number): number => workers.reduce((all, worker) => all + part(worker), 0);
+  const [seconds, computed, up] = [sum((each) => each.self_seconds), sum((each) => each.cpu_seconds), sum(upFor)];
+  return {
+    seconds,
+    ofCore: up > 0 ? seconds / up : null,
+    ofWork: up > 0 && computed >= BUSY * up ? seconds / computed : null,
+  };
+}
 
 export interface FleetTotals {
   live: number;
@@ -45,16 +66,12 @@ export interface FleetTotals {
   errors: number;
   /** Workers whose watch has stepped aside. */
   aside: number;
-  selfSeconds: number;
-  cpuSeconds: number;
-  share: number | null;
+  cost: Cost;
 }
 
 export function fleetTotals(workers: readonly FleetWorker[]): FleetTotals {
   const live = workers.filter((worker) => worker.live);
   const sum = (part: (worker: FleetWorker) => number): number => live.reduce((all, worker) => all + part(worker), 0);
-  const selfSeconds = sum((worker) => worker.self_seconds);
-  const cpuSeconds = sum((worker) => worker.cpu_seconds);
   return {
     live: live.length,
     silent: workers.length - live.length,
@@ -62,8 +79,6 @@ export function fleetTotals(workers: readonly FleetWorker[]): FleetTotals {
     dropped: sum((worker) => worker.dropped),
     errors: sum((worker) => worker.internal_errors),
     aside: live.filter(({ watching }) => !watching).length,
-    selfSeconds,
-    cpuSeconds,
-    share: shareOf(selfSeconds, cpuSeconds),
+    cost: costOf(live),
   };
 }
