@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -80,6 +81,8 @@ def serve(store: str, host: str, port: int, token: str | None, threads: int) -> 
             f"Others can reach {host}, so a token is needed: set SESSIONWATCH_TOKEN to a long random value."
         )
     server = _server(create_standalone(reader, settings.token, settings.url_prefix), host, port, threads)
+    # What a fleet publishes is read into a million objects, of which none is part of a cycle.
+    gc.set_threshold(50_000, 20, 50)
     where = f"[{host}]" if ":" in host else host
     click.echo(f"flask_sessionwatch: http://{where}:{_port(server)}/")
     # Without a handler the first process of a container would not notice.

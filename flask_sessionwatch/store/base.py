@@ -113,6 +113,10 @@ class Store(abc.ABC):
     reads while another one writes opens one of his own. A child process may use its parent's.
     """
 
+    #: Whether it is read again and again by somebody who has the room to keep what was read, so that what has not changed
+    #: since need not be decoded again.
+    remembers: bool = False
+
     @abc.abstractmethod
     def publish(self, worker: Worker, documents: Mapping[str, Document], reports: Sequence[Report]) -> int:
         """Take in what *worker* has to say.

@@ -40,6 +40,7 @@ def open_to_read(url: str) -> Store:
             f"'{SETTING}' is 'memory:', and nobody else can read the memory of a worker. Let the application publish to a "
             "file, 'sqlite:////path/to/sessionwatch.db', or to a server, 'redis://host:port/database'."
         )
+    store.remembers = True
     return SQLiteStore(store.path, read_only=True) if isinstance(store, SQLiteStore) else store
 
 

@@ -91,6 +91,8 @@ class RedisStore(Store):
         self._name = f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}, {namespace!r}"
         # A cluster's client asks the server for its slots as soon as it is made.
         self._client: t.Any = None if self._cluster else redis.Redis.from_url(self._url, **_OPTIONS)
+        #: What was read last, by kind and then by what was stored, which has its time in it.
+        self._read: dict[str, dict[bytes, Published]] = {}
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._name}>"
@@ -180,7 +182,15 @@ class RedisStore(Store):
                 for each in client.mget(keys[start : start + _BATCH])
                 if each is not None
             ]
-            return [_published(each) for each in found]
+            return self._published(kind, found)
+
+    def _published(self, kind: str, stored: Sequence[bytes]) -> list[Published]:
+        if not self.remembers:
+            return [_published(each) for each in stored]
+        before = self._read.get(kind, {})
+        # One after the other, so that nothing is kept of those that are gone.
+        self._read[kind] = {each: before.get(each) or _published(each) for each in stored}
+        return list(self._read[kind].values())
 
     def findings(self) -> list[Sighted]:
         with self._using() as client:

@@ -24,6 +24,8 @@ from .login import OPEN_TO_ALL
 from .login import add_login
 from .mount import WITHOUT_SLASH
 from .multiprocess import shown_registry
+from .ready import Answers
+from .ready import at_once
 
 STATIC = Path(__file__).parent / "static"
 #: Strangers may send a token, and not more.
@@ -76,6 +78,7 @@ class Contents(t.NamedTuple):
     :param metrics: answers a scrape: the body and its type, by what the scraper accepts.
     :param problems: says what is wrong with the watch itself.
     :param host: answers whose pools are meant by "ready"; None stands for every host.
+    :param answers: where the answers of the API come from.
     """
 
     picture: t.Callable[[], Picture]
@@ -84,6 +87,7 @@ class Contents(t.NamedTuple):
     metrics: t.Callable[[str], tuple[bytes, str]]
     problems: t.Callable[[], list[str]]
     host: t.Callable[[], str | None]
+    answers: Answers = at_once
 
 
 def create_web(
@@ -130,7 +134,7 @@ def _blueprint(door: Doorkeeper, contents: Contents) -> flask.Blueprint:
     add_login(pages, door)
     _add_metrics(pages, contents.metrics)
     add_health(pages, contents.picture, contents.problems, contents.host)
-    add_api(pages, contents.picture, contents.rules, contents.settings)
+    add_api(pages, contents.picture, contents.rules, contents.settings, contents.answers)
     return pages
 
 

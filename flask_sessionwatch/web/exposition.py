@@ -103,7 +103,9 @@ def _line(sample: Sample) -> str:
     return f"{_before_value(sample.name, *labels, *labels.values())} {_number(sample.value)}\n"
 
 
-@functools.lru_cache(maxsize=10_000)
+# As many as the samples of a few thousand workers: what is asked for in the same order again and again is found only where
+# all of it is kept.
+@functools.lru_cache(maxsize=100_000)
 def _before_value(name: str, *labels: str) -> str:
     """Return name and labels of a sample: first the names of all labels are given, then their values."""
     number = len(labels) // 2

@@ -17,6 +17,7 @@ from .auth import Doorkeeper
 from .exposition import exposed
 from .mount import WITHOUT_SLASH
 from .mount import Mount
+from .ready import Ready
 from .stored import StoredMetrics
 
 if t.TYPE_CHECKING:
@@ -42,6 +43,7 @@ def create_standalone(store: Reader, token: str | None, prefix: str) -> WSGIAppl
         lambda accept: exposed(metrics.registry, accept),
         lambda: _problems(store),
         lambda: None,
+        Ready(),
     )
     web = create_pages(Doorkeeper(token, lambda: True), contents)
     return _Standalone(web, prefix)

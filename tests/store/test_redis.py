@@ -23,6 +23,7 @@ from flask_sessionwatch.store.base import FOLD_AFTER
 from flask_sessionwatch.store.base import FOLDED
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.base import SCOPES
+from flask_sessionwatch.store.opening import open_to_read
 from flask_sessionwatch.store.redis import RedisStore
 from tests import redis_servers
 from tests.redis_servers import Server
@@ -68,6 +69,33 @@ def fails(store: RedisStore, why: str) -> bool:
         with pytest.raises(StoreError, match=why):
             use()
     return True
+
+
+# Reading again
+
+
+def test_what_has_not_changed_is_not_decoded_again(redis_url: str, store: RedisStore) -> None:
+    """Whoever reads again and again decodes what was published since, and keeps nothing of who is gone."""
+    one, other = worker(), worker()
+    reading = open_to_read(redis_url)
+    store.publish(one, {LIVE: document(engines=[])}, [])
+    store.publish(other, {LIVE: document(engines=[])}, [])
+    first = {each.worker: each for each in reading.documents(LIVE)}
+    store.publish(other, {LIVE: document(engines=[1])}, [])
+    later = {each.worker: each for each in reading.documents(LIVE)}
+    assert later[one] is first[one]
+    assert later[other].body == {"engines": [1]}
+    store.leave(one)
+    assert [each.worker for each in reading.documents(LIVE)] == [other]
+    assert len(t.cast(RedisStore, reading)._read[LIVE]) == 1
+    reading.close()
+
+
+def test_a_worker_keeps_nothing(store: RedisStore) -> None:
+    """A process of the application has no room for what all the others have published."""
+    store.publish(worker(), {LIVE: document(engines=[])}, [])
+    assert store.documents(LIVE)[0] is not store.documents(LIVE)[0]
+    assert store._read == {}
 
 
 # Keys

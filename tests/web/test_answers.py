@@ -1,11 +1,15 @@
 """Answers that the reader has already are not sent again."""
 
+import time
 import typing as t
 
 import pytest
 
+from flask_sessionwatch.report import totals
+from flask_sessionwatch.store.picture import Picture
 from flask_sessionwatch.web import answers
 from tests.rules.conftest import in_thread
+from tests.rules.conftest import until
 from tests.web.conftest import MISSING
 from tests.web.conftest import PATHS
 from tests.web.conftest import TOKEN
@@ -44,6 +48,33 @@ def test_something_new(pages: Leaky, path: str) -> None:
     answer = again(pages, f"/api/v1/{path}", tag)
     assert answer.status_code == 200
     assert answer.headers["ETag"] != tag
+
+
+@pytest.mark.parametrize("path", ["pools", "scopes"])
+def test_what_is_held_is_told_by_the_minute(pages: Leaky, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a site has held connections grows while one is held: that is news once a minute, and not each time."""
+    in_thread(lambda: pages.leak("/connection/1"))
+
+    def held() -> float:
+        told = pages.json(f"/api/v1/{path}")
+        sites = [site for each in told.get("engines", [told]) for site in each["sites"]]
+        return float(sum(site["hold_seconds"] for site in sites))
+
+    first, before = pages.get(f"/api/v1/{path}"), held()
+    until(lambda: held() > before)
+    assert again(pages, f"/api/v1/{path}", first.headers["ETag"]).status_code == 304
+    passed = time.perf_counter() + 61.0
+    monkeypatch.setattr(totals, "clock", lambda: passed)
+    later = again(pages, f"/api/v1/{path}", first.headers["ETag"])
+    assert (later.status_code, held() > before + 60) == (200, True)
+
+
+@pytest.mark.parametrize("text", ['"age_seconds":1,', '\\","age_seconds":1,"', '"since":"2026'])
+def test_a_text_is_no_name(text: str) -> None:
+    """What is in a string is news, also where it looks like what follows the clock."""
+    picture = Picture(None)
+    one, other = (answers.made(picture, {"text": text + more}, clocked=True) for more in "12")
+    assert one.tag != other.tag
 
 
 @pytest.mark.parametrize("kind", ["live", "checkouts"])

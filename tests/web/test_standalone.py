@@ -1,5 +1,6 @@
 """The pages without the application: what is in a store, shown by a server that is none of the workers."""
 
+import threading
 import typing as t
 
 import pytest
@@ -13,8 +14,11 @@ from flask_sessionwatch.store import reader
 from flask_sessionwatch.store.base import LIVE
 from flask_sessionwatch.store.memory import MemoryStore
 from flask_sessionwatch.store.reader import Reader
+from flask_sessionwatch.web import api
+from flask_sessionwatch.web import ready
 from flask_sessionwatch.web import standalone
 from flask_sessionwatch.web.standalone import create_standalone
+from tests.rules.conftest import until
 from tests.store.conftest import document
 from tests.store.conftest import report
 from tests.store.conftest import worker
@@ -42,6 +46,7 @@ def ask_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no answer be given twice."""
     monkeypatch.setattr(reader, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(reader, "SLOW_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(ready, "WATCHED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -256,3 +261,62 @@ def test_openmetrics(pages: Client, store: Away) -> None:
     answer = get(pages, "/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")
     assert answer.mimetype == "application/openmetrics-text"
     assert answer.text.endswith("# EOF\n")
+
+
+# Answers that are ready
+
+
+@pytest.fixture
+def polled(monkeypatch: pytest.MonkeyPatch, store: Away) -> Client:
+    """Pages of which what is live was asked for twice, so that it is made in the background."""
+    monkeypatch.setattr(ready, "WATCHED_SECONDS", 60.0)
+    pages = Client(create_standalone(Reader(store), TOKEN, PREFIX))
+    for _ in range(2):
+        assert polled_live(pages).status_code == 200
+    return pages
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> t.Iterator[None]:
+    """The background ends with the test."""
+    yield
+    ready.WATCHED_SECONDS, before = 0.0, ready.WATCHED_SECONDS
+    until(lambda: all(each.name != "flask_sessionwatch.ready" for each in threading.enumerate()))
+    ready.WATCHED_SECONDS = before
+
+
+def polled_live(pages: Client) -> TestResponse:
+    return get(pages, "/api/v1/live", HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
+
+
+def test_a_dead_worker_vanishes(polled: Client, store: Away) -> None:
+    """A worker appears when it publishes, and is gone when what it said counts no more, whoever polls."""
+    store.publish(worker("alpha"), {LIVE: document(1.0, engines=[engine()])}, [])
+    until(lambda: [each["host"] for each in polled_live(polled).get_json()["workers"]] == ["alpha"])
+    until(lambda: polled_live(polled).get_json()["workers"] == [])
+    assert polled_live(polled).get_json()["engines"] == []
+
+
+def test_a_failure_is_told_to_pollers(polled: Client, store: Away) -> None:
+    """What is ready says that the store cannot be read, and that it can be again."""
+    store.error = StoreError("gone fishing")
+    until(lambda: polled_live(polled).get_json()["store"]["problem"] == "gone fishing")
+    store.error = None
+    until(lambda: polled_live(polled).get_json()["store"]["problem"] is None)
+
+
+def test_what_is_ready_is_no_way_in(polled: Client) -> None:
+    """Whoever has no token gets nothing of what others are handed, and does not learn its tag."""
+    tag = polled_live(polled).headers["ETag"]
+    for environ in ({}, {"HTTP_AUTHORIZATION": "Bearer wrong"}, {"HTTP_IF_NONE_MATCH": tag}):
+        answer = get(polled, "/api/v1/live", **environ)
+        assert (answer.status_code, answer.headers.get("ETag")) == (401, None)
+
+
+def test_the_age_is_told(store: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that was made a second ago or more says so."""
+    monkeypatch.setattr(ready, "WATCHED_SECONDS", 60.0)
+    monkeypatch.setattr(api, "SLOW", 60.0)
+    pages = Client(create_standalone(Reader(store), None, PREFIX))
+    assert all("Age" not in get(pages, "/api/v1/rules").headers for _ in range(2))
+    until(lambda: int(get(pages, "/api/v1/rules").headers.get("Age", 0)) >= 1)
