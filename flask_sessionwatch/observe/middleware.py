@@ -94,6 +94,7 @@ class Middleware:
         self.owner = owner
         self.rule_of = rule_of
         self._recorder = scopes.recorder
+        self._ledger = scopes.ledger
 
     def serve(  # noqa: C901, PLR0915, each call that is saved here is saved in every request
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -153,7 +154,7 @@ class Middleware:
                 if scope.more is None and not owner.ears and (not scope.commits or scope.answer < "4"):
                     scope.ended = True
                     scope.environ = scope.start_response = None
-                    ledger = self.scopes.ledger
+                    ledger = self._ledger
                     ledger.serving = True
                     ledger.closed.append(scope)
                 else:

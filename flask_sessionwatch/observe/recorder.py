@@ -91,6 +91,7 @@ class Recorder:
         self.notice: Noticer = Noticer(ledger, self.holder, self.scope)
         self.queries: Queries = Queries(ledger, self.notice.legacy_query, self.failed)
         self.errors: Errors = Errors(ledger, self.notice, self.on_error_left, self.failed)
+        self._stacks = ledger.stacks
         self._attached = False
         self._hears_resets = False
 
@@ -245,7 +246,7 @@ class Recorder:
             checkout.proxy = connection_record.fairy_ref
             checkout.holder = checkout.user = holder
             checkout.scope = scope
-            checkout.stack = stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
+            checkout.stack = stack = self._stacks.capture_application(_FORK_OF_CHECKOUT)
             checkout.began_at = checkout.last_at = clock()
             checkout.writes = checkout.statements = 0
             checkout.ended_at = checkout.transaction = checkout.more = checkout.cursor = checkout.wrote_at = (
@@ -582,7 +583,7 @@ class Recorder:
             if sys._getframe(_FRAMES_BETWEEN).f_code is _FOR_CONNECTION:
                 # after_begin follows at once, and knows the connection.
                 return
-            stack = self.ledger.stacks.capture_application(_FORK_OF_BEGIN)
+            stack = self._stacks.capture_application(_FORK_OF_BEGIN)
             self._enter(session, None, stack)
         except Exception:
             self.failed("after_transaction_create")
@@ -651,7 +652,7 @@ class Recorder:
                 checkout = _claimed(transaction, connection)
             if begun is None:
                 if checkout is None:
-                    stack = self.ledger.stacks.capture_application(_FORK_OF_CHECKOUT)
+                    stack = self._stacks.capture_application(_FORK_OF_CHECKOUT)
                 else:
                     stack = checkout.stack
                 begun = self._enter(session, checkout, stack)
@@ -687,9 +688,11 @@ class Recorder:
         if not self.active:
             return
         try:
-            begun = self.ledger.transactions.get(session.hash_key)
-            if begun is None:
+            transactions = self.ledger.transactions
+            key = session.hash_key
+            if key not in transactions:
                 return
+            begun = transactions[key]
             # Only one that has remembered more than most can have had a savepoint, or have failed.
             if begun.more is not None:
                 if session.in_nested_transaction():
