@@ -67,6 +67,11 @@ def driver_autocommits(dbapi_connection: t.Any) -> bool:
     return level is None and not getattr(dbapi_connection, "in_transaction", True)
 
 
+def opens_in_autocommit(dialect: t.Any) -> bool:
+    """Whether an engine was made with ``isolation_level="AUTOCOMMIT"``."""
+    return getattr(dialect, "_on_connect_isolation_level", None) == "AUTOCOMMIT"
+
+
 def begins_by_itself(dbapi_connection: t.Any) -> bool:
     """Whether the driver begins a transaction at a write, and only a setting that is made anew can change that."""
     try:

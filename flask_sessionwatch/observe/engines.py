@@ -11,6 +11,7 @@ import weakref
 import sqlalchemy as sa
 
 from .driver import begins_by_itself
+from .driver import opens_in_autocommit
 from .driver import server_id
 from .ledger import EngineInfo
 from .ledger import Ledger
@@ -107,7 +108,8 @@ class Engines:
         if engine.ignored:
             return None
         pooled.settled = os.getpid() if engine.named else 0
-        pooled.transactional = not engine.autocommits and begins_by_itself(record.dbapi_connection)
+        dialect = getattr(engine.engine_ref(), "dialect", None)
+        pooled.transactional = not opens_in_autocommit(dialect) and begins_by_itself(record.dbapi_connection)
         return pooled
 
     def _name(self, info: EngineInfo) -> None:

@@ -236,12 +236,6 @@ class EngineInfo:
         return None if engine is None else engine.url.port
 
     @property
-    def autocommits(self) -> bool:
-        """Whether its connections are opened for autocommit."""
-        engine = self.engine_ref()
-        return getattr(getattr(engine, "dialect", None), "_on_connect_isolation_level", None) == "AUTOCOMMIT"
-
-    @property
     def is_replaced(self) -> bool:
         """Whether the engine was disposed of, and has another pool since."""
         engine, pool = self.engine_ref(), self.pool

@@ -25,6 +25,7 @@ from sqlalchemy import orm
 from .driver import cursor_is_closed
 from .driver import driver_autocommits
 from .driver import has_failed
+from .driver import opens_in_autocommit
 from .engines import keeps_in_memory
 from .frames import undisturbed
 from .ledger import Checkout
@@ -460,9 +461,8 @@ class Noticer:
         :param options: the execution options of a statement on it.
         """
         level = options.get("isolation_level")
-        if level is None:
-            level = getattr(connection.dialect, "_on_connect_isolation_level", None)
-        return level == "AUTOCOMMIT" or driver_autocommits(connection._dbapi_connection.dbapi_connection)
+        told = opens_in_autocommit(connection.dialect) if level is None else level == "AUTOCOMMIT"
+        return told or driver_autocommits(connection._dbapi_connection.dbapi_connection)
 
     def core_write(self, checkout: Checkout) -> bool:
         """Begin to count anew where a Core connection's writes go into another transaction than before.
