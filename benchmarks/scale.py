@@ -26,12 +26,15 @@ from pathlib import Path
 import record
 from crowd import Patterns
 from prometheus_client import parser as prometheus
-from servers import redis_servers
 
 from flask_sessionwatch.store import StoreError
 from flask_sessionwatch.store import open_store
 from flask_sessionwatch.store.base import KINDS
 from flask_sessionwatch.store.base import LIVE
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests import redis_servers
 
 HERE = Path(__file__).parent
 DEMO = HERE.parent / "examples" / "leaky_shop" / "demo.py"

@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import databases as disposable
-from tests import redis_servers as redis_servers
 
 
 class Database(t.NamedTuple):
