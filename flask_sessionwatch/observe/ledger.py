@@ -383,12 +383,9 @@ class Writes:
 
     __slots__ = (
         "__weakref__",
-        "cursor",
         "more",
         "scope",
         "stack",
-        "writes",
-        "wrote_at",
     )
 
     more: dict[str, t.Any] | None
@@ -422,7 +419,7 @@ class Writes:
         """Count the previous write, now that its row count is known, and remember *cursor* as the next."""
         previous = self.cursor
         if previous is not None and getattr(previous, "rowcount", -1) != 0:
-            self.writes += 1
+            self.writes += 1  # type: ignore[misc]  # each kind of record has it in its own way
         self.cursor = cursor
 
 
@@ -431,7 +428,6 @@ class Checkout(Writes):
 
     __slots__ = (
         "began_at",
-        "closer",
         "ended_at",
         "holder",
         "last_at",
@@ -439,16 +435,14 @@ class Checkout(Writes):
         "proxy",
         "statements",
         "transaction",
-        "user",
     )
 
     pooled: Pooled
     #: Leads to the proxied connection, until a Session owns it; dead at check-in only when the garbage collector
     #: returned it.
     proxy: Ref
-    #: The thread that checked it out, and the one that used it last.
+    #: The thread that checked it out.
     holder: Holder
-    user: Holder
     began_at: float
     ended_at: float | None
     statements: int
@@ -456,10 +450,16 @@ class Checkout(Writes):
     last_at: float
     #: The Session transaction that owns it; None for a Core connection.
     transaction: Transaction | None
+
+    # Only one without a Session has written by itself.
+    writes: t.Any = Rare(0)
+    cursor: t.Any = Rare(None)
+    wrote_at: t.Any = Rare(None)
+    #: The thread that used it last, where that is another one.
+    handed_to: Rare[Holder | None] = Rare(None)
     #: Whether its statements are to be looked at closely: after a failure or a commit, or when others have
     #: overtaken its reads.
-    closer: bool
-
+    closer: Rare[bool] = Rare(False)
     #: Seconds its thread had to wait until the pool had a connection.
     waited: Rare[float] = Rare(0.0)
     #: Leads to the database transaction of a Core connection's latest statement.
@@ -484,6 +484,11 @@ class Checkout(Writes):
     #: The Core transaction that the watchdog saw on it last, and when it saw that one first.
     seen_ref: Rare[Ref | None] = Rare(None)
     seen_at: Rare[float] = Rare(0.0)
+
+    @property
+    def user(self) -> Holder:
+        """The thread that used it last."""
+        return self.handed_to or self.holder
 
     @property
     def engine(self) -> EngineInfo:
@@ -534,12 +539,14 @@ class Transaction(Writes):
     __slots__ = (
         "began_at",
         "checkouts",
-        "committed",
+        "cursor",
         "ended_at",
         "ending",
         "holder",
         "identity_ref",
         "session_key",
+        "writes",
+        "wrote_at",
     )
 
     #: The number that SQLAlchemy gave the Session.
@@ -547,11 +554,10 @@ class Transaction(Writes):
     holder: Holder
     began_at: float
     ended_at: float | None
-    #: How it ended: "commit", "rollback", "rollback_on_close", "error" or "garbage_collected".
+    #: How it ends: "commit", "rollback", "rollback_on_close", "error" or "garbage_collected".
     ending: str | None
     #: Its connections: one, or one per bind.
     checkouts: tuple[Checkout, ...]
-    committed: bool
     #: The weak reference to its Session's identity map, by which the objects it loaded are known.
     identity_ref: Ref
 
@@ -589,6 +595,11 @@ class Transaction(Writes):
     def session(self) -> t.Any:
         """Return its Session, or None when that is gone."""
         return session_of(self.session_key)
+
+    @property
+    def committed(self) -> bool:
+        """Whether its commit has succeeded."""
+        return self.ending == "commit"
 
     @property
     def engine(self) -> EngineInfo | None:

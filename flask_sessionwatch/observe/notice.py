@@ -256,7 +256,7 @@ class Noticer:
 
     def hand_over(self, checkout: Checkout, holder: Holder) -> None:
         """Tell a legal hand-over between threads from a use that overlaps another thread's."""
-        previous, checkout.user = checkout.user, holder
+        previous, checkout.handed_to = checkout.user, holder
         if previous.latest is checkout:
             previous.latest = None
         if previous.ident == holder.ident:  # it was checked out before the watch began

@@ -244,15 +244,12 @@ class Recorder:
             checkout.pooled = pooled
             # The pool's own reference, which dies with the proxy as one of ours would.
             checkout.proxy = connection_record.fairy_ref
-            checkout.holder = checkout.user = holder
+            checkout.holder = holder
             checkout.scope = scope
-            checkout.stack = stack = self._stacks.capture_application(_FORK_OF_CHECKOUT)
+            checkout.stack = self._stacks.capture_application(_FORK_OF_CHECKOUT)
             checkout.began_at = checkout.last_at = clock()
-            checkout.writes = checkout.statements = 0
-            checkout.ended_at = checkout.transaction = checkout.more = checkout.cursor = checkout.wrote_at = (
-                None
-            )
-            checkout.closer = False
+            checkout.statements = 0
+            checkout.ended_at = checkout.transaction = checkout.more = None
             if holder.noted:
                 self._note_beginning(checkout, holder, connection_proxy)
             if pooled.fresh:
@@ -264,23 +261,32 @@ class Recorder:
                 pooled.also = [*(pooled.also or ()), pooled.checkout]
                 pooled.checkout = holder.latest = self.unclaimed = checkout
                 self._end_closed_of(pooled)
-            owner = holder if scope is None else scope
-            count = 1
-            if owner.held is None:
-                owner.held = checkout
+            if scope is not None and not scope.held_peak:
+                scope.held = checkout
+                scope.held_peak = 1
             else:
-                owner.take(checkout)
-                held = {each for each in owner.checkouts if not self.end_if_closed(each)}
-                count = len(held)
-                if count > 1:
-                    self.notice.nested(checkout, held)
-            if scope is not None:
-                if count > scope.held_peak:
-                    scope.held_peak = count
-                else:
-                    self.notice.again(scope, stack)
+                self._enter_further(checkout)
         except Exception:
             self.failed("checkout")
+
+    def _enter_further(self, checkout: Checkout) -> None:
+        """Enter a check-out that belongs to no scope, or is not the first one of its scope."""
+        scope = checkout.scope
+        owner = checkout.holder if scope is None else scope
+        count = 1
+        if owner.held is None:
+            owner.held = checkout
+        else:
+            owner.take(checkout)
+            held = {each for each in owner.checkouts if not self.end_if_closed(each)}
+            count = len(held)
+            if count > 1:
+                self.notice.nested(checkout, held)
+        if scope is not None:
+            if count > scope.held_peak:
+                scope.held_peak = count
+            else:
+                self.notice.again(scope, checkout.stack)
 
     def _settle(self, record: t.Any, pooled: Pooled | None) -> Pooled | None:
         """Look closer at a connection whose engine is not known by name, or that another process opened."""
@@ -347,7 +353,8 @@ class Recorder:
     def _end_checkout(self, checkout: Checkout) -> None:
         """End *checkout* by itself."""
         checkout.ended_at = clock()
-        checkout.cursor = None
+        if checkout.cursor is not None:
+            checkout.cursor = None
         checkout.proxy = _gone
         self._release(checkout)
         self.ledger.closed.append(checkout)
@@ -461,7 +468,7 @@ class Recorder:
                 holder = self.local.holder
             except AttributeError:
                 holder = self.holder()
-            if holder.latest is not checkout or checkout.user is not holder:
+            if holder.latest is not checkout:
                 self._note_use(checkout, holder)
             checkout.statements += 1
             checkout.last_at = clock()
@@ -476,7 +483,7 @@ class Recorder:
                 self._note_write(checkout, cursor, connection, context)
             elif "stream_results" in context.execution_options:
                 self.notice.streams(checkout, context, sys._getframe(1))
-            if checkout.closer:
+            if checkout.more is not None and checkout.closer:
                 self.notice.look_closer(checkout, statement, parameters, context)
         except Exception:
             self.failed("do_execute")
@@ -615,7 +622,6 @@ class Recorder:
         # Python makes one plain reference per object: the objects of this session lead to the same one.
         begun.identity_ref = session.identity_map._wr
         begun.ended_at = begun.ending = begun.cursor = begun.wrote_at = begun.more = None
-        begun.committed = False
         begun.writes = 0
         begun.checkouts = ()
         error = handled()
@@ -698,7 +704,7 @@ class Recorder:
                 if session.in_nested_transaction():
                     return
                 self.notice.committing(begun, session)
-            begun.committed = True
+            begun.ending = "commit"
             if session._flushing:
                 self.notice.ended_by(begun, sys._getframe(1))
             if begun.checkouts:
@@ -731,7 +737,9 @@ class Recorder:
                 self.notice.outcomes.savepoint_undone(begun)
                 return
             begun.rolled_back = True
-            begun.ending = "rollback"
+            # A listener of the commit that fails undoes nothing.
+            if not begun.committed:
+                begun.ending = "rollback"
             if begun.cursor is not None and begun.scope is not None and begun.scope.answer is not None:
                 self.notice.late_rollback(begun)
         except Exception:
@@ -753,9 +761,7 @@ class Recorder:
             begun = self.ledger.transactions.pop(session.hash_key, None)
             if begun is None:
                 return
-            if begun.committed:
-                begun.ending = "commit"
-            else:
+            if begun.ending != "commit":
                 if begun.cursor is not None or (begun.more is not None and begun.failure is not None):
                     self.notice.ending(begun, sys._getframe(1))
                 elif begun.ending is None:
@@ -866,13 +872,12 @@ class Recorder:
         checkout = Checkout()
         checkout.pooled = pooled
         self._follow(checkout, proxy)
-        checkout.holder = checkout.user = holder
+        checkout.holder = holder
         checkout.scope = None
         checkout.stack = stack
         checkout.began_at = checkout.last_at = began_at
-        checkout.writes = checkout.statements = 0
-        checkout.ended_at = checkout.transaction = checkout.more = checkout.cursor = checkout.wrote_at = None
-        checkout.closer = False
+        checkout.statements = 0
+        checkout.ended_at = checkout.transaction = checkout.more = None
         checkout.early = True
         pooled.checkout = checkout
         self.ledger.enter(pooled)
