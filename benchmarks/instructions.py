@@ -2,8 +2,9 @@
 
     python benchmarks/instructions.py [--cases one,ten] [--watchers nothing,sessionwatch] [--layouts 3]
 
-Instructions are repeatable where seconds are not, as long as nothing moves in memory: each count is the average over
-several layouts of CPython's method cache. `bench.py` shows them beside the seconds, and `budget.py` guards them.
+Instructions are repeatable where seconds are not, as long as nothing moves in memory. Which attributes find no place in
+CPython's method cache is chance, and moves a count by percents: looking those up is left out, for all alike, and each count is
+the average over several layouts of the cache. `bench.py` shows them beside the seconds, and `budget.py` guards them.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ class Count(t.NamedTuple):
     missing: float
     #: Instructions that the watcher put off until later.
     later: float
+
+    @property
+    def steady(self) -> float:
+        """Instructions of the request, less those by chance."""
+        return self.request - self.missing
 
 
 def count(job: Job, requests: int = REQUESTS) -> list[Count]:
@@ -106,12 +112,18 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(statistics.mean(values), error)
 
 
-def means(counts: Iterable[Count], database: str = "sqlite") -> dict[tuple[str, str], Mean]:
-    """Return the mean of a request over its layouts, by case and watcher."""
+def means(
+    counts: Iterable[Count], database: str = "sqlite", *, whole: bool = False
+) -> dict[tuple[str, str], Mean]:
+    """Return the mean of a request over its layouts, by case and watcher.
+
+    :param whole: also with what is there by chance.
+    """
     found: dict[tuple[str, str], list[float]] = {}
     for each in counts:
         if each.database == database:
-            found.setdefault((each.case, each.watcher), []).append(each.request)
+            value = each.request if whole else each.steady
+            found.setdefault((each.case, each.watcher), []).append(value)
     return {key: mean(values) for key, values in found.items()}
 
 

@@ -41,8 +41,8 @@ flask_sessionwatch runs with every default rule; `no stacks` is SESSIONWATCH_STA
 """
 _INSTRUCTIONS = """\
 Instructions are those of the thread that serves the request, as valgrind's callgrind counts them. They say the same on a busy
-machine and on an idle one. What moves them is where the entries of CPython's method cache happen to fall, by several
-percent: each figure is a mean over {layouts} layouts of it.
+machine and on an idle one. What moves them, by percents, is which attributes happen to find no place in CPython's method cache:
+looking those up is left out, for every watcher alike, and each figure is a mean over {layouts} layouts of the cache.
 """
 _SECONDS = """\
 CPU time is that of the thread that serves the request: the median of {rounds} short slices for each, in turns, on one core.
@@ -91,26 +91,31 @@ def _requests() -> Iterator[str]:
 
 def _instructions(counts: list[Count]) -> Iterator[str]:
     for database in dict.fromkeys(each.database for each in counts):
-        found = means(counts, database)
-        values = {key: mean.value for key, mean in found.items()}
+        values = _values(counts, database)
         yield _table_of(f"Instructions, {_title(database)}", values, "{:,.0f}")
         if database == "sqlite":
             yield _chart(
                 "request", _request_chart(values), "Instructions of a request with one query, by watcher"
             )
-            yield "Budget, with every default rule on:"
+            whole = _values(counts, database, whole=True)
+            yield "Budget, with every default rule on; the last column has all instructions, those by chance as well:"
             yield _rows(
-                ["request", "measured", "budget"],
+                ["request", "measured", "budget", "all instructions"],
                 (
                     [
                         CASES[case],
                         _share(values[case, "sessionwatch"], values[case, "nothing"]),
                         f"{most:+.0%}",
+                        _share(whole[case, "sessionwatch"], whole[case, "nothing"]),
                     ]
                     for case, most in BUDGET.items()
                     if (case, "sessionwatch") in values
                 ),
             )
+
+
+def _values(counts: list[Count], database: str, *, whole: bool = False) -> dict[tuple[str, str], float]:
+    return {key: mean.value for key, mean in means(counts, database, whole=whole).items()}
 
 
 def _request_chart(values: dict[tuple[str, str], float]) -> str:
