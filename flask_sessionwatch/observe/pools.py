@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import typing as t
+from collections.abc import Iterable
 from types import FrameType
 
 from .doing import STATEMENT
@@ -47,9 +48,12 @@ class PoolState(t.NamedTuple):
         return now - max(newest, self.waiting[0])
 
 
-def pool_states(ledger: Ledger) -> list[PoolState]:
-    """Return the state of every pool that has a limit."""
-    checkouts = sorted(ledger.checkouts, key=lambda each: each.began_at)
+def pool_states(ledger: Ledger, live: Iterable[Checkout]) -> list[PoolState]:
+    """Return the state of every pool that has a limit.
+
+    :param live: what is checked out.
+    """
+    checkouts = sorted(live, key=lambda each: each.began_at)
     waiting = sorted(ledger.waiting.copy().values(), key=lambda each: each[1])
     states = []
     for engine in ledger.engines.copy().values():

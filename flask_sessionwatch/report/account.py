@@ -66,8 +66,9 @@ class Account:
     def look(self, dispatchers: Iterable[Dispatcher]) -> None:
         """Add what is live now to the history."""
         gauges = {"sessions": float(len(self._ledger.transactions))}
+        used = Counter(each.engine for each in self._ledger.checkouts)
         for engine, pool in live_pools(self._ledger):
-            for name, value in self._of_pool(engine, pool).items():
+            for name, value in self._of_pool(engine, pool, used[engine]).items():
                 gauges[name] = gauges.get(name, 0.0) + value
         found = sum(sum(each.occurrences.copy().values()) for each in dispatchers)
         counts = {
@@ -84,10 +85,10 @@ class Account:
             self._news.clear()
         return news
 
-    def _of_pool(self, engine: t.Any, pool: t.Any) -> dict[str, float]:
+    def _of_pool(self, engine: t.Any, pool: t.Any, used: int) -> dict[str, float]:
         waiting = [each for each, _ in self._ledger.waiting.copy().values()]
         return {
-            f"used:{engine.name}": self._ledger.used(engine),
+            f"used:{engine.name}": used,
             f"idle:{engine.name}": idle_of(pool),
             f"max:{engine.name}": engine.capacity or 0,
             f"waiting:{engine.name}": waiting.count(engine),

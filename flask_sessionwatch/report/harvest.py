@@ -26,17 +26,18 @@ class Harvest:
     """What has ended, added up by series, so that each of them is looked up and locked once and not for every request.
 
     :param closed: records of the ledger.
-    :param live: what is checked out still.
+    :param live: what is checked out still, which it keeps for those who count that.
     """
 
     def __init__(self, closed: Iterable[t.Any] = (), live: Iterable[Checkout] = ()) -> None:
         self.counts: defaultdict[Key, int] = defaultdict(int)
         self.values: defaultdict[Key, list[float]] = defaultdict(list)
         self.checkouts: list[Checkout] = []
+        self.live: list[Checkout] = list(live)
         for record in closed:
             self.add(record)
         #: The most connections of each engine that were checked out at once.
-        self.peaks: Tally[str] = self._peaks(live)
+        self.peaks: Tally[str] = self._peaks()
 
     def add(self, record: t.Any) -> None:
         """Take in a record of the ledger."""
@@ -55,7 +56,8 @@ class Harvest:
         self.values["scope_commits", labels].append(scope.commits)
         self.values["scope_connections", labels].append(scope.held_peak)
         if (
-            scope.incidents
+            scope.more is not None
+            and scope.incidents
             and scope.error is None
             and any(each.kind == "lost_write" for each in scope.incidents)
         ):
@@ -83,9 +85,9 @@ class Harvest:
         elif kind == "timeout":
             self.counts["connection_timeouts", (engine.name,)] += 1
 
-    def _peaks(self, live: Iterable[Checkout]) -> Tally[str]:
+    def _peaks(self) -> Tally[str]:
         """Replay check-outs and check-ins since the last look, for the most that were held at once."""
-        moments = [(each.began_at, 1, each.pooled.engine.name) for each in (*self.checkouts, *live)]
+        moments = [(each.began_at, 1, each.pooled.engine.name) for each in (*self.checkouts, *self.live)]
         moments += [
             (each.ended_at, -1, each.pooled.engine.name)
             for each in self.checkouts

@@ -143,14 +143,13 @@ class Metrics:
     ) -> None:
         """Count what has ended since the last time, and set the gauges to what is live now.
 
-        :param harvest: what has ended.
+        :param harvest: what has ended, and what is checked out.
         :param errors: how many errors there were inside the watcher and its sinks so far.
         :param self_seconds: CPU seconds that the watcher has used so far.
         """
         with self._lock:
-            live = list(ledger.checkouts)
             self._count_closed(harvest)
-            self._set_gauges(ledger, live)
+            self._set_gauges(ledger, harvest.live)
             self._count_findings(list(dispatchers))
             self._count_to(self._counted, "internal_errors", (), errors)
             self._count_to(self._counted, "self_seconds", (), self_seconds)

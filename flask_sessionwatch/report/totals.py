@@ -11,6 +11,8 @@ import typing as t
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
 
 from ..observe.ledger import Checkout
 from ..observe.ledger import Scope
@@ -39,7 +41,8 @@ BAD_KEPT = 5
 BAD_TOLD = 100
 
 
-class ScopeTotal(t.NamedTuple):
+@dataclass
+class ScopeTotal:
     """What the scopes of one name have used.
 
     :param verdicts: how many ended how, in the order of :data:`VERDICTS`.
@@ -52,14 +55,19 @@ class ScopeTotal(t.NamedTuple):
     :param lost_writes: how many of them lost what they had written.
     """
 
-    verdicts: list[int]
-    commits: list[int]
+    verdicts: list[int] = field(default_factory=lambda: [0] * len(VERDICTS))
+    commits: list[int] = field(default_factory=lambda: [0] * (len(COMMIT_BUCKETS) + 1))
     most_commits: int = 0
     sessions: int = 0
     peak: int = 0
     held: float = 0.0
     waited: float = 0.0
     lost_writes: int = 0
+
+    def as_json(self) -> list[t.Any]:
+        """Return it as plain data, in the order of the fields."""
+        numbers = (self.most_commits, self.sessions, self.peak, self.held, self.waited, self.lost_writes)
+        return [self.verdicts.copy(), self.commits.copy(), *_rounded(numbers)]
 
 
 class SiteTotal(t.NamedTuple):
@@ -92,6 +100,15 @@ class BadScope(t.NamedTuple):
     findings: tuple[str, ...]
 
 
+class _Batch:
+    """What is known of the scopes that ended at about the same time: most of what ends belongs to one of those."""
+
+    def __init__(self) -> None:
+        self.totals: dict[Scope, ScopeTotal] = {}
+        #: The keys of the Sessions that each has worked with, until it ends.
+        self.sessions: dict[Scope, dict[t.Any, None]] = {}
+
+
 class Totals:
     """Counts what has ended in this process.
 
@@ -113,43 +130,45 @@ class Totals:
     def take(self, closed: Iterable[t.Any]) -> None:
         """Count records that have ended."""
         with self._lock:
+            batch = _Batch()
             for record in closed:
-                self._take(record)
+                self._take(record, batch)
+            # What is left are the scopes that go on.
+            self._sessions.update(batch.sessions)
 
-    def _take(self, record: t.Any) -> None:
+    def _take(self, record: t.Any, batch: _Batch) -> None:
         if isinstance(record, Scope):
-            self._take_scope(record)
+            self._take_scope(record, batch)
         elif isinstance(record, Checkout):
-            self._take_checkout(record)
+            self._take_checkout(record, batch)
         elif isinstance(record, Transaction) and record.scope is not None:
-            self._take_transaction(record, record.scope)
+            self._take_transaction(record, record.scope, batch)
 
-    def _take_transaction(self, transaction: Transaction, scope: Scope) -> None:
-        known = self._sessions.setdefault(scope, {})
+    def _take_transaction(self, transaction: Transaction, scope: Scope, batch: _Batch) -> None:
+        known = batch.sessions.get(scope)
+        if known is None:
+            known = batch.sessions[scope] = self._sessions.pop(scope, {}) if self._sessions else {}
         if transaction.session_key in known:
             return
         known[transaction.session_key] = None
         if len(known) > SESSIONS_KNOWN:
             del known[next(iter(known))]
-        total = self._total(scope)
-        self._put(scope, total._replace(sessions=total.sessions + 1))
+        self._total(scope, batch).sessions += 1
 
-    def _take_scope(self, scope: Scope) -> None:
+    def _take_scope(self, scope: Scope, batch: _Batch) -> None:
         self.ended += 1
-        self._sessions.pop(scope, None)
-        total = self._total(scope)
+        batch.sessions.pop(scope, None)
+        if self._sessions:
+            self._sessions.pop(scope, None)
+        total = self._total(scope, batch)
         total.verdicts[VERDICTS.index(scope.verdict)] += 1
         total.commits[bisect.bisect_left(COMMIT_BUCKETS, scope.commits)] += 1
-        lost = any(each.kind == "lost_write" for each in scope.incidents or ()) and scope.error is None
-        self._put(
-            scope,
-            total._replace(
-                most_commits=max(total.most_commits, scope.commits),
-                peak=max(total.peak, scope.held_peak),
-                lost_writes=total.lost_writes + lost,
-            ),
-        )
-
+        total.most_commits = max(total.most_commits, scope.commits)
+        total.peak = max(total.peak, scope.held_peak)
+        if scope.more is None:
+            return
+        if scope.error is None and any(each.kind == "lost_write" for each in scope.incidents or ()):
+            total.lost_writes += 1
         if scope.found is not None:
             self._remember(scope, *scope.found)
 
@@ -158,12 +177,12 @@ class Totals:
         bad = self.bad.setdefault(self._key(scope), deque(maxlen=BAD_KEPT))
         bad.append(BadScope(at, *told, found))
 
-    def _take_checkout(self, checkout: Checkout) -> None:
+    def _take_checkout(self, checkout: Checkout, batch: _Batch) -> None:
         held = 0.0 if checkout.ended_at is None else checkout.ended_at - checkout.began_at
         if checkout.scope is not None:
-            total = self._total(checkout.scope)
-            changed = total._replace(held=total.held + held, waited=total.waited + checkout.waited)
-            self._put(checkout.scope, changed)
+            total = self._total(checkout.scope, batch)
+            total.held += held
+            total.waited += checkout.waited
         self._add_site(self.sites, checkout, held)
         self._make_room()
 
@@ -173,12 +192,15 @@ class Totals:
             before = sites.get((checkout.engine.name, call), SiteTotal(0.0, 0))
             sites[checkout.engine.name, call] = SiteTotal(before.held + held, before.checkouts + 1)
 
-    def _total(self, scope: Scope) -> ScopeTotal:
-        total = self.scopes.get(self._key(scope))
-        return ScopeTotal([0] * len(VERDICTS), [0] * (len(COMMIT_BUCKETS) + 1)) if total is None else total
-
-    def _put(self, scope: Scope, total: ScopeTotal) -> None:
-        self.scopes[self._key(scope)] = total
+    def _total(self, scope: Scope, batch: _Batch) -> ScopeTotal:
+        total = batch.totals.get(scope)
+        if total is None:
+            key = self._key(scope)
+            total = self.scopes.get(key)
+            if total is None:
+                total = self.scopes[key] = ScopeTotal()
+            batch.totals[scope] = total
+        return total
 
     def _key(self, scope: Scope) -> tuple[str, str]:
         key = (scope.name, scope.kind)
@@ -200,7 +222,7 @@ class Totals:
         for checkout in live:
             self._add_site(sites, checkout, now - checkout.began_at)
         return {
-            "scopes": [[*key, *_rounded(total)] for key, total in self.scopes.copy().items()],
+            "scopes": [[*key, *total.as_json()] for key, total in self.scopes.copy().items()],
             "sites": [[engine, *site_of(call), *_rounded(total)] for (engine, call), total in _top(sites)],
             "bad": self._bad(),
         }

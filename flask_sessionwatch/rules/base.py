@@ -77,20 +77,23 @@ class Moment:
     @cached_property
     def pools(self) -> list[PoolState]:
         """Every pool that has a limit."""
-        return pool_states(self.ledger)
+        return pool_states(self.ledger, self.live)
+
+    @cached_property
+    def live(self) -> set[Checkout]:
+        """Every live check-out, whoever it concerns."""
+        return self.ledger.checkouts
 
     @cached_property
     def checkouts(self) -> list[Checkout]:
         """Every live check-out that concerns this application, oldest first."""
-        live = [
-            each for each in self.ledger.checkouts if self._concerns(each.scope) and not each.engine.ignored
-        ]
-        return sorted(live, key=lambda each: each.began_at)
+        own = [each for each in self.live if self._concerns(each.scope) and not each.engine.ignored]
+        return sorted(own, key=lambda each: each.began_at)
 
     @cached_property
     def used(self) -> Counter[EngineInfo]:
         """How many connections of each engine are checked out, whoever they concern."""
-        return Counter(each.engine for each in self.ledger.checkouts.copy())
+        return Counter(each.engine for each in self.live)
 
     @cached_property
     def transactions(self) -> list[Transaction]:

@@ -32,11 +32,11 @@ BAD_SHOWN = 10
 
 def merged_scopes(published: Sequence[Published]) -> list[Data]:
     """Return the totals of each scope, the one with the most first."""
-    told: dict[tuple[str, str], list[ScopeTotal]] = {}
+    told: dict[tuple[str, str], list[list[t.Any]]] = {}
     for each in published:
         for name, kind, *values in each.body.get("scopes", ()):
-            told.setdefault((name, kind), []).append(ScopeTotal(*values))
-    together = {key: _sum(totals) for key, totals in told.items()}
+            told.setdefault((name, kind), []).append(values)
+    together = {key: _sum(rows) for key, rows in told.items()}
     held = sum(total.held for total in together.values())
     bad = _bad_scopes(published)
     rows = [
@@ -79,9 +79,9 @@ def _bad_row(worker: Worker, told: Sequence[t.Any]) -> Data:
     }
 
 
-def _sum(totals: Sequence[ScopeTotal]) -> ScopeTotal:
+def _sum(rows: Sequence[Sequence[t.Any]]) -> ScopeTotal:
     """Return the sum; of a thousand workers field by field, which takes a tenth of the time of worker by worker."""
-    verdicts, commits, most_commits, sessions, peak, held, waited, lost_writes = zip(*totals, strict=True)
+    verdicts, commits, most_commits, sessions, peak, held, waited, lost_writes = zip(*rows, strict=True)
     return ScopeTotal(
         _sums(verdicts),
         _sums(commits),
