@@ -247,7 +247,7 @@ def _throughput() -> Iterator[str]:
     yield "## Throughput\n"
     yield (
         "Requests per second that `wrk` gets from one gunicorn worker on PostgreSQL, both servers in turns: medians, "
-        f"and in brackets the lowest and highest ratio of one turn. The aim is a ratio of {LEAST}."
+        f"with the standard error of the ratio. The aim is a ratio of {LEAST}."
     )
     yield _about(results["about"])
     yield _rows(
@@ -258,7 +258,7 @@ def _throughput() -> Iterator[str]:
                 row["path"],
                 f"{row['nothing']:,.0f}",
                 f"{row['sessionwatch']:,.0f}",
-                f"{row['ratio']:.3f} ({min(row['ratios']):.3f} to {max(row['ratios']):.3f})",
+                f"{row['ratio']:.3f} ± {row['error']:.3f}",
             ]
             for row in results["rows"]
         ),
