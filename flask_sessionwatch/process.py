@@ -18,12 +18,11 @@ import flask
 from .finding import Finding
 from .member import PARTING_SECONDS
 from .member import Member
+from .observe.ended import Ended
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
 from .observe.ledger import Scope
-from .observe.ledger import Transaction
 from .observe.ledger import current_scope
-from .observe.ledger import ended_by
 from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
 from .observe.recorder import Recorder
@@ -159,9 +158,9 @@ class Process:
             self.recorder.prune()
             self.scopes.end_collected()
             incidents: list[Incident] = _taken(self.ledger.incidents)
-            closed = self._review()
+            ended = self._review()
             told = [finding for each in self.watched for finding in each.tick(incidents, asked=asked)]
-            self.count(closed)
+            self.count(ended)
             self._publish()
             self._check_hearing()
             return told
@@ -173,33 +172,34 @@ class Process:
         else:
             self.tick()
 
-    def _review(self) -> list[t.Any]:
+    def _review(self) -> Ended:
         """Take what has ended, and let each application's setup learn from it."""
-        closed = [each for record in _taken(self.ledger.closed) for each in ended_by(record)]
-        self.ledger.recent.extend(each for each in closed if isinstance(each, Transaction))
+        ended = Ended(_taken(self.ledger.closed))
+        self.ledger.recent.extend(ended.transactions)
         for each in self.watched:
-            each.review(closed)
-        return closed
+            each.review(ended)
+        return ended
 
-    def count(self, closed: t.Iterable[t.Any] = ()) -> None:
+    def count(self, reviewed: Ended | None = None) -> None:
         """Bring the metrics up to date.
 
-        :param closed: what was taken from the ledger already, and waits to be counted.
+        :param reviewed: what was taken from the ledger already, and waits to be counted.
         """
         self._drop_metrics()
-        closed = [*closed, *self._review()]
-        harvest = Harvest(closed, self.ledger.checkouts)
+        ended = self._review()
+        if reviewed is not None:
+            ended = reviewed.followed_by(ended)
+        harvest = Harvest(ended, self.ledger.checkouts)
         try:
-            self.account.take(closed, harvest)
+            self.account.take(ended, harvest)
         except Exception:
             self.extension_failed("the totals")
         for registry, metrics in self._metrics.copy().items():
             dispatchers = [each.dispatcher for each in self.watched if each.registry is registry]
             errors = self.ledger.internal_errors + self._extension_errors
             metrics.update(self.ledger, harvest, dispatchers, errors, self._own_seconds())
-        for each in closed:
-            if isinstance(each, Scope):
-                _untie(each)
+        for scope in ended.scopes:
+            _untie(scope)
 
     def _own_seconds(self) -> float:
         """Return the CPU seconds of the watch's own threads, and of judging and answering on the application's."""

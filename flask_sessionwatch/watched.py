@@ -17,6 +17,7 @@ import flask
 
 from .finding import LEVELS
 from .finding import Finding
+from .observe.ended import Ended
 from .observe.ledger import Incident
 from .observe.ledger import Ledger
 from .observe.ledger import Scope
@@ -160,10 +161,10 @@ class Watched:
         self._resolve()
         return told
 
-    def review(self, closed: Iterable[t.Any]) -> None:
+    def review(self, ended: Ended) -> None:
         """Learn from what has ended how the application works."""
         try:
-            self.setup.review(closed, self)
+            self.setup.review(ended, self)
         except Exception:
             self.on_error("the review of what has ended")
 

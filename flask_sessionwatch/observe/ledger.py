@@ -786,14 +786,6 @@ def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, 
     return scope
 
 
-def ended_by(record: t.Any) -> list[t.Any]:
-    """Return what ended with *record* of the ledger's closed ones: a Session's check-outs end with its transaction."""
-    if not isinstance(record, Transaction):
-        return [record]
-    # A check-out that had ended before has a record of its own.
-    return [*(each for each in record.checkouts if each.ended_at is record.ended_at), record]
-
-
 def _have_length(headers: list[tuple[str, str]]) -> bool:
     return any(name == "Content-Length" for name, _ in headers)
 

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 
 from sqlalchemy import orm
 
+from .ended import Ended
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Holder
 from .ledger import Ledger
 from .ledger import Scope
 from .ledger import Transaction
-from .ledger import ended_by
 from .listeners import Listeners
 from .listeners import is_listening
 from .server import Server
@@ -179,36 +179,37 @@ class Setup:
 
     # What it was seen doing
 
-    def review(self, ended: Iterable[t.Any], owner: t.Any) -> None:
+    def review(self, ended: Ended, owner: t.Any) -> None:
         """Learn from the records that have ended: those in a scope that *owner* judges."""
         self._looks += 1
-        for each in ended:
-            if type(each) is Scope:
-                self.worked = self.worked or each.owner is owner
-            elif type(each) is Checkout:
-                if each.scope is not None and each.scope.owner is owner:
-                    self._review_checkout(each)
-            elif type(each) is Transaction and each.scope is not None and each.scope.owner is owner:
-                self._review_transaction(each)
+        self.worked = self.worked or any(each.owner is owner for each in ended.scopes)
+        for engine, checkouts in ended.checkouts_by_engine().items():
+            own = [each for each in checkouts if each.scope is not None and each.scope.owner is owner]
+            if own:
+                self._review_checkouts(engine, own)
+        for transaction in ended.transactions:
+            scope = transaction.scope
+            if scope is not None and scope.owner is owner:
+                self._review_transaction(transaction, scope)
 
-    def _review_checkout(self, checkout: Checkout) -> None:
-        users = self.users.get(checkout.engine)
+    def _review_checkouts(self, engine: EngineInfo, checkouts: list[Checkout]) -> None:
+        users = self.users.get(engine)
         if users is None:
-            users = self.users[checkout.engine] = weakref.WeakSet()
-        if checkout.scope is not None and checkout.scope.kind == "request":
-            users.add(checkout.holder)
+            users = self.users[engine] = weakref.WeakSet()
+        users.update({each.holder for each in checkouts if _is_request(each.scope)})
 
-    def _review_transaction(self, transaction: Transaction) -> None:
+    def _review_transaction(self, transaction: Transaction, scope: Scope) -> None:
+        is_request = _is_request(scope)
         # A request has first to end; a worker may stay in one context for as long as it lives.
-        self.worked = self.worked or (transaction.scope is not None and transaction.scope.kind != "request")
+        self.worked = self.worked or not is_request
         if not self.began:
             self.began = transaction.stack
         if not self.wrote and transaction.wrote_at is not None:
             self.wrote = (transaction.wrote_at,)
-        scope = transaction.scope
-        session = transaction.session()
-        if session is not None and scope is not None and scope.kind == "request" and scope.ended:
-            self._review_session(session, transaction, scope)
+        if is_request and scope.ended:
+            session = transaction.session()
+            if session is not None:
+                self._review_session(session, transaction, scope)
 
     def _review_session(self, session: t.Any, transaction: Transaction, scope: Scope) -> None:
         """Remember a Session that outlived its request, and see whether it served one before."""
@@ -264,6 +265,10 @@ class Setup:
                 yield from (each for each in _held_by(place) if issubclass(type(each), orm.scoped_session))
 
 
+def _is_request(scope: Scope | None) -> bool:
+    return scope is not None and (scope.more is None or scope.kind == "request")
+
+
 def open_connections(ledger: Ledger) -> list[Inherited]:
     """Return what is open in each watched pool; no lock is taken, for a fork may have left it locked."""
     found = []
@@ -276,8 +281,7 @@ def open_connections(ledger: Ledger) -> list[Inherited]:
 
 
 def _last_use(info: EngineInfo, ledger: Ledger) -> Stack:
-    closed = [each for record in ledger.closed.copy() for each in ended_by(record)]
-    used = (each for each in reversed((*closed, *ledger.checkouts)) if isinstance(each, Checkout))
+    used = reversed((*Ended(ledger.closed.copy()).checkouts, *ledger.checkouts))
     return next((each.stack for each in used if each.engine is info), ())
 
 

@@ -8,6 +8,7 @@ import typing as t
 from collections import Counter
 from collections.abc import Iterable
 
+from ..observe.ended import Ended
 from ..observe.ledger import Ledger
 from .dispatcher import Dispatcher
 from .harvest import Harvest
@@ -41,12 +42,12 @@ class Account:
         #: What was counted since the last look.
         self._news: Counter[str] = Counter()
 
-    def take(self, closed: Iterable[t.Any], harvest: Harvest) -> None:
+    def take(self, ended: Ended, harvest: Harvest) -> None:
         """Count records that have ended.
 
         :param harvest: the same, added up.
         """
-        self.totals.take(closed)
+        self.totals.take(ended)
         with self._lock:  # a scrape may count while the watchdog does
             self.usage.take(harvest)
             self._take_news(harvest)

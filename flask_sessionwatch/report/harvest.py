@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
+import operator
 import typing as t
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable
+from collections.abc import Sequence
 
+from ..observe.ended import Ended
+from ..observe.ended import Label
+from ..observe.ended import seconds_held
+from ..observe.ended import seconds_waited
 from ..observe.ledger import Checkout
 from ..observe.ledger import EngineInfo
 from ..observe.ledger import Ledger
@@ -25,59 +34,58 @@ Key: t.TypeAlias = "tuple[str, tuple[str, ...]]"
 class Harvest:
     """What has ended, added up by series, so that each of them is looked up and locked once and not for every request.
 
-    :param closed: records of the ledger.
+    :param ended: records of the ledger.
     :param live: what is checked out still, which it keeps for those who count that.
     """
 
-    def __init__(self, closed: Iterable[t.Any] = (), live: Iterable[Checkout] = ()) -> None:
+    def __init__(self, ended: Ended, live: Iterable[Checkout] = ()) -> None:
         self.counts: defaultdict[Key, int] = defaultdict(int)
         self.values: defaultdict[Key, list[float]] = defaultdict(list)
-        self.checkouts: list[Checkout] = []
         self.live: list[Checkout] = list(live)
-        for record in closed:
-            self.add(record)
+        for label, scopes in ended.scopes_by_label().items():
+            self._add_scopes(label, scopes)
+        for engine, checkouts in ended.checkouts_by_engine().items():
+            self._add_checkouts(engine.name, checkouts)
+        self._add_transactions(ended.transactions)
+        for fact in ended.facts:
+            self._add_fact(*fact)
         #: The most connections of each engine that were checked out at once.
-        self.peaks: Tally[str] = self._peaks()
+        self.peaks: dict[str, int] = _peaks(ended.checkouts, self.live)
 
-    def add(self, record: t.Any) -> None:
-        """Take in a record of the ledger."""
-        if isinstance(record, Scope):
-            self._add_scope(record)
-        elif isinstance(record, Checkout):
-            self._add_checkout(record)
-        elif isinstance(record, Transaction):
-            self._add_transaction(record)
-        else:
-            self._add_fact(*record)
+    def _add_scopes(self, label: Label, scopes: list[Scope]) -> None:
+        self.values["scope_commits", label] += [each.commits for each in scopes]
+        self.values["scope_connections", label] += [each.held_peak for each in scopes]
+        notable = [each for each in scopes if each.more is not None]
+        verdicts = Tally(each.verdict for each in notable)
+        verdicts["clean"] += len(scopes) - len(notable)
+        for verdict, number in verdicts.items():
+            if number:
+                self.counts["scopes", (*label, verdict)] += number
+        for each in notable:
+            if (
+                each.error is None
+                and each.incidents
+                and any(incident.kind == "lost_write" for incident in each.incidents)
+            ):
+                self.counts["lost_writes", (label[0], _status_class(each.status))] += 1
 
-    def _add_scope(self, scope: Scope) -> None:
-        name, kind = labels = (scope.name, scope.kind)
-        self.counts["scopes", (name, kind, scope.verdict)] += 1
-        self.values["scope_commits", labels].append(scope.commits)
-        self.values["scope_connections", labels].append(scope.held_peak)
-        if (
-            scope.more is not None
-            and scope.incidents
-            and scope.error is None
-            and any(each.kind == "lost_write" for each in scope.incidents)
-        ):
-            self.counts["lost_writes", (name, _status_class(scope.status))] += 1
+    def _add_checkouts(self, engine: str, checkouts: list[Checkout]) -> None:
+        self.values["connection_use_seconds", (engine,)] += seconds_held(checkouts)
+        self.values["connection_wait_seconds", (engine,)] += seconds_waited(checkouts)
 
-    def _add_checkout(self, checkout: Checkout) -> None:
-        self.checkouts.append(checkout)
-        engine = (checkout.pooled.engine.name,)
-        if checkout.ended_at is not None:
-            self.values["connection_use_seconds", engine].append(checkout.ended_at - checkout.began_at)
-        self.values["connection_wait_seconds", engine].append(checkout.waited)
-
-    def _add_transaction(self, transaction: Transaction) -> None:
-        seconds = (transaction.ended_at or transaction.began_at) - transaction.began_at
-        kind = "none" if transaction.scope is None else transaction.scope.kind
-        self.values["session_duration_seconds", (kind,)].append(seconds)
-        if transaction.checkouts:
-            name = transaction.checkouts[0].pooled.engine.name
-            self.values["transaction_duration_seconds", (name,)].append(seconds)
-            self.counts["transactions", (name, transaction.ending or "error")] += 1
+    def _add_transactions(self, transactions: list[Transaction]) -> None:
+        seconds: defaultdict[tuple[str, EngineInfo | None, str], list[float]] = defaultdict(list)
+        for each in transactions:
+            scope = each.scope
+            kind = "none" if scope is None else "request" if scope.more is None else scope.kind
+            engine = each.checkouts[0].pooled.engine if each.checkouts else None
+            lasted = (each.ended_at or each.began_at) - each.began_at
+            seconds[kind, engine, each.ending or "error"].append(lasted)
+        for (kind, engine, ending), values in seconds.items():
+            self.values["session_duration_seconds", (kind,)] += values
+            if engine is not None:
+                self.values["transaction_duration_seconds", (engine.name,)] += values
+                self.counts["transactions", (engine.name, ending)] += len(values)
 
     def _add_fact(self, kind: str, engine: EngineInfo, value: float) -> None:
         if kind == "created":
@@ -85,21 +93,27 @@ class Harvest:
         elif kind == "timeout":
             self.counts["connection_timeouts", (engine.name,)] += 1
 
-    def _peaks(self) -> Tally[str]:
-        """Replay check-outs and check-ins since the last look, for the most that were held at once."""
-        moments = [(each.began_at, 1, each.pooled.engine.name) for each in (*self.checkouts, *self.live)]
-        moments += [
-            (each.ended_at, -1, each.pooled.engine.name)
-            for each in self.checkouts
-            if each.ended_at is not None
-        ]
-        held: Tally[str] = Tally()
-        peaks: Tally[str] = Tally()
-        for _, step, engine in sorted(moments):
-            held[engine] += step
-            if held[engine] > peaks[engine]:
-                peaks[engine] = held[engine]
-        return peaks
+
+def _peaks(ended: Iterable[Checkout], live: Iterable[Checkout]) -> dict[str, int]:
+    """Replay check-outs and check-ins since the last look, for the most that were held at once."""
+    steps: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+    for each in ended:
+        moments = steps[each.pooled.engine.name]
+        moments.append((each.began_at, 1))
+        if each.ended_at is not None:
+            moments.append((each.ended_at, -1))
+    for each in live:
+        steps[each.pooled.engine.name].append((each.began_at, 1))
+    step = operator.itemgetter(1)
+    return {name: max(itertools.accumulate(map(step, sorted(moments)))) for name, moments in steps.items()}
+
+
+def buckets_of(bounds: Sequence[float], values: Iterable[float]) -> Tally[int]:
+    """Return how many of *values* fall into which bucket: the first one whose upper bound they do not exceed.
+
+    :param bounds: the upper bounds, ascending.
+    """
+    return Tally(map(functools.partial(bisect.bisect_left, bounds), values))
 
 
 def _status_class(status: int | None) -> str:

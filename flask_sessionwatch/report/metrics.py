@@ -6,7 +6,6 @@ and gauges are set from the live collections, never incremented and decremented.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import threading
 import time
@@ -29,6 +28,7 @@ from .harvest import OUTCOMES
 from .harvest import SECONDS
 from .harvest import Harvest
 from .harvest import Key
+from .harvest import buckets_of
 
 _COMMITS = (0, 1, 2, 5, 10, 100)
 _CONNECTIONS = (0, 1, 2, 3, 5)
@@ -270,7 +270,7 @@ def _observe_all(histogram: t.Any, values: list[float]) -> None:
             histogram.observe(value)
         return
     total.inc(sum(values))
-    for index, number in Tally(bisect.bisect_left(bounds, value) for value in values).items():
+    for index, number in buckets_of(bounds, values).items():
         buckets[index].inc(number)
 
 

@@ -9,14 +9,20 @@ import bisect
 import threading
 import typing as t
 import weakref
+from collections import Counter as Tally
+from collections import defaultdict
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
+from ..observe.ended import Ended
+from ..observe.ended import Label
+from ..observe.ended import seconds_held
+from ..observe.ended import seconds_waited
 from ..observe.ledger import Checkout
+from ..observe.ledger import EngineInfo
 from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
 from ..observe.ledger import clock
 from ..observe.stack import Call
 from ..observe.stack import Stacks
@@ -100,15 +106,6 @@ class BadScope(t.NamedTuple):
     findings: tuple[str, ...]
 
 
-class _Batch:
-    """What is known of the scopes that ended at about the same time: most of what ends belongs to one of those."""
-
-    def __init__(self) -> None:
-        self.totals: dict[Scope, ScopeTotal] = {}
-        #: The keys of the Sessions that each has worked with, until it ends.
-        self.sessions: dict[Scope, dict[t.Any, None]] = {}
-
-
 class Totals:
     """Counts what has ended in this process.
 
@@ -127,84 +124,114 @@ class Totals:
         #: How many scopes have ended.
         self.ended: int = 0
 
-    def take(self, closed: Iterable[t.Any]) -> None:
+    def take(self, ended: Ended) -> None:
         """Count records that have ended."""
         with self._lock:
-            batch = _Batch()
-            for record in closed:
-                self._take(record, batch)
-            # What is left are the scopes that go on.
-            self._sessions.update(batch.sessions)
+            self._take_transactions(ended)
+            self._take_checkouts(ended)
+            for label, scopes in ended.scopes_by_label().items():
+                self._take_scopes(label, scopes)
 
-    def _take(self, record: t.Any, batch: _Batch) -> None:
-        if isinstance(record, Scope):
-            self._take_scope(record, batch)
-        elif isinstance(record, Checkout):
-            self._take_checkout(record, batch)
-        elif isinstance(record, Transaction) and record.scope is not None:
-            self._take_transaction(record, record.scope, batch)
+    def _take_transactions(self, ended: Ended) -> None:
+        # Most scopes end beside their transactions, and are never entered.
+        sessions: dict[Scope, dict[t.Any, None]] = {}
+        any_entered = bool(self._sessions)
+        for transaction in ended.transactions:
+            scope = transaction.scope
+            if scope is None:
+                continue
+            known = sessions.get(scope)
+            if known is None:
+                known = sessions[scope] = self._sessions.pop(scope, {}) if any_entered else {}
+            key = transaction.session_key
+            if key not in known:
+                known[key] = None
+                if len(known) > SESSIONS_KNOWN:
+                    del known[next(iter(known))]
+                self._total(ended.label_of(scope)).sessions += 1
+        if sessions:
+            over = set(ended.scopes)
+            self._sessions.update((scope, known) for scope, known in sessions.items() if scope not in over)
 
-    def _take_transaction(self, transaction: Transaction, scope: Scope, batch: _Batch) -> None:
-        known = batch.sessions.get(scope)
-        if known is None:
-            known = batch.sessions[scope] = self._sessions.pop(scope, {}) if self._sessions else {}
-        if transaction.session_key in known:
-            return
-        known[transaction.session_key] = None
-        if len(known) > SESSIONS_KNOWN:
-            del known[next(iter(known))]
-        self._total(scope, batch).sessions += 1
+    def _take_checkouts(self, ended: Ended) -> None:
+        by_label: defaultdict[Label, list[Checkout]] = defaultdict(list)
+        for checkout in ended.checkouts:
+            if checkout.scope is not None:
+                by_label[ended.label_of(checkout.scope)].append(checkout)
+        for label, checkouts in by_label.items():
+            total = self._total(label)
+            total.held += sum(seconds_held(checkouts))
+            total.waited += sum(seconds_waited(checkouts))
+        self._add_sites(self.sites, ended.checkouts)
+        self._make_room()
 
-    def _take_scope(self, scope: Scope, batch: _Batch) -> None:
-        self.ended += 1
-        batch.sessions.pop(scope, None)
+    def _take_scopes(self, label: Label, scopes: list[Scope]) -> None:
+        self.ended += len(scopes)
+        total = self._total(label)
+        for commits, number in Tally(each.commits for each in scopes).items():
+            total.commits[bisect.bisect_left(COMMIT_BUCKETS, commits)] += number
+            total.most_commits = max(total.most_commits, commits)
+        total.peak = max(total.peak, *(each.held_peak for each in scopes))
         if self._sessions:
-            self._sessions.pop(scope, None)
-        total = self._total(scope, batch)
+            for scope in scopes:
+                self._sessions.pop(scope, None)
+        notable = [each for each in scopes if each.more is not None]
+        total.verdicts[0] += len(scopes) - len(notable)
+        for scope in notable:
+            self._take_notable(label, total, scope)
+
+    def _take_notable(self, label: Label, total: ScopeTotal, scope: Scope) -> None:
         total.verdicts[VERDICTS.index(scope.verdict)] += 1
-        total.commits[bisect.bisect_left(COMMIT_BUCKETS, scope.commits)] += 1
-        total.most_commits = max(total.most_commits, scope.commits)
-        total.peak = max(total.peak, scope.held_peak)
-        if scope.more is None:
-            return
         if scope.error is None and any(each.kind == "lost_write" for each in scope.incidents or ()):
             total.lost_writes += 1
         if scope.found is not None:
-            self._remember(scope, *scope.found)
+            self._remember(label, scope, *scope.found)
 
-    def _remember(self, scope: Scope, at: float, found: tuple[str, ...]) -> None:
+    def _remember(self, label: Label, scope: Scope, at: float, found: tuple[str, ...]) -> None:
         told = (scope.verdict, scope.status, scope.error, scope.holder.name, scope.commits, scope.held_peak)
-        bad = self.bad.setdefault(self._key(scope), deque(maxlen=BAD_KEPT))
+        bad = self.bad.setdefault(self._key(label), deque(maxlen=BAD_KEPT))
         bad.append(BadScope(at, *told, found))
 
-    def _take_checkout(self, checkout: Checkout, batch: _Batch) -> None:
-        held = 0.0 if checkout.ended_at is None else checkout.ended_at - checkout.began_at
-        if checkout.scope is not None:
-            total = self._total(checkout.scope, batch)
-            total.held += held
-            total.waited += checkout.waited
-        self._add_site(self.sites, checkout, held)
-        self._make_room()
+    def _add_sites(self, sites: dict[tuple[str, Call], SiteTotal], checkouts: Iterable[Checkout]) -> None:
+        """Add *checkouts*, of which those made by one call are looked up once.
 
-    def _add_site(self, sites: dict[tuple[str, Call], SiteTotal], checkout: Checkout, held: float) -> None:
-        call = self._stacks.first_application_call(checkout.stack)
+        Code is told apart by its id: hashing it takes as long as all the rest.
+        """
+        together: defaultdict[tuple[EngineInfo, int, int], list[Checkout]] = defaultdict(list)
+        for each in checkouts:
+            if each.stack:
+                code, place = each.stack[0]
+                together[each.pooled.engine, id(code), place].append(each)
+        for (engine, _, _), made in together.items():
+            call = made[0].stack[0]
+            if self._stacks.is_application(call[0].co_filename):
+                self._add_site(sites, engine, call, made)
+            else:
+                for each in made:
+                    self._add_site(sites, engine, self._stacks.first_application_call(each.stack), [each])
+
+    def _add_site(
+        self,
+        sites: dict[tuple[str, Call], SiteTotal],
+        engine: EngineInfo,
+        call: Call | None,
+        made: list[Checkout],
+    ) -> None:
         if call is not None:
-            before = sites.get((checkout.engine.name, call), SiteTotal(0.0, 0))
-            sites[checkout.engine.name, call] = SiteTotal(before.held + held, before.checkouts + 1)
+            now = clock()
+            held = sum((now if each.ended_at is None else each.ended_at) - each.began_at for each in made)
+            before = sites.get((engine.name, call), SiteTotal(0.0, 0))
+            sites[engine.name, call] = SiteTotal(before.held + held, before.checkouts + len(made))
 
-    def _total(self, scope: Scope, batch: _Batch) -> ScopeTotal:
-        total = batch.totals.get(scope)
+    def _total(self, label: Label) -> ScopeTotal:
+        key = self._key(label)
+        total = self.scopes.get(key)
         if total is None:
-            key = self._key(scope)
-            total = self.scopes.get(key)
-            if total is None:
-                total = self.scopes[key] = ScopeTotal()
-            batch.totals[scope] = total
+            total = self.scopes[key] = ScopeTotal()
         return total
 
-    def _key(self, scope: Scope) -> tuple[str, str]:
-        key = (scope.name, scope.kind)
-        return key if key in self.scopes or len(self.scopes) < SCOPES_KEPT else (OTHER, scope.kind)
+    def _key(self, label: Label) -> Label:
+        return label if label in self.scopes or len(self.scopes) < SCOPES_KEPT else (OTHER, label[1])
 
     def _make_room(self) -> None:
         if len(self.sites) > SITES_KEPT:
@@ -218,9 +245,7 @@ class Totals:
         :param live: check-outs that last still; their sites have held them until now.
         """
         sites = self.sites.copy()
-        now = clock()
-        for checkout in live:
-            self._add_site(sites, checkout, now - checkout.began_at)
+        self._add_sites(sites, live)
         return {
             "scopes": [[*key, *total.as_json()] for key, total in self.scopes.copy().items()],
             "sites": [[engine, *site_of(call), *_rounded(total)] for (engine, call), total in _top(sites)],

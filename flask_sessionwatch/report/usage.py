@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import bisect
 import typing as t
 from collections import defaultdict
 from collections.abc import Iterable
+from collections.abc import Sequence
 
 from .harvest import SECONDS
 from .harvest import Harvest
+from .harvest import buckets_of
 
 #: What is measured of each pool: how long connections were checked out, waited for, and opened.
 DURATIONS = ("hold", "wait", "connect")
@@ -32,11 +33,11 @@ class Distribution:
         self.counts: list[int] = list(counts) or [0] * (len(SECONDS) + 1)
         self.seconds: float = seconds
 
-    def take(self, values: Iterable[float]) -> None:
+    def take(self, values: Sequence[float]) -> None:
         """Count each of *values*."""
-        for value in values:
-            self.counts[bisect.bisect_left(SECONDS, value)] += 1
-            self.seconds += value
+        for place, number in buckets_of(SECONDS, values).items():
+            self.counts[place] += number
+        self.seconds += sum(values)
 
     def as_json(self) -> list[t.Any]:
         """Return the sum and the counts, without the empty ones at the end."""
