@@ -236,7 +236,7 @@ class Totals:
     def _make_room(self) -> None:
         if len(self.sites) > SITES_KEPT:
             by_use = sorted(self.sites, key=lambda each: self.sites[each].held)
-            for each in by_use[: SITES_KEPT // 2]:
+            for each in by_use[: len(by_use) - SITES_KEPT // 2]:
                 del self.sites[each]
 
     def as_json(self, live: Iterable[Checkout] = ()) -> dict[str, t.Any]:
