@@ -30,7 +30,10 @@ _WIDTH = 112
 _INTRODUCTION = """\
 # What it costs
 
-Made by `make bench-all`; `make bench` measures the requests alone. Whoever runs them gets this page with the figures of his machine.
+Made by `make bench-all`; `make bench` measures the requests alone. Whoever runs them gets this page with the figures of their machine.
+
+Three things cost: what runs inside a request, which is the first part of this page and has a budget; what the watchdog does later
+on its own thread, for each request and for what is live; and what a scraper or a reader of the pages asks for.
 """
 _REQUESTS = """\
 ## A request, beside the peers
@@ -166,6 +169,13 @@ def _growth() -> Iterator[str]:
             yield _rows(
                 [x_title, *ys.values()], ([f"{p[x]:,}", *(_time(p[y]) for y in ys)] for p in found[name])
             )
+            if name == "ended_scopes":
+                yield f"The last two points differ by {_time(_slope(found[name], x, 'tick'))} for each request."
+
+
+def _slope(points: list[dict[str, float]], x: str, y: str) -> float:
+    before, last = points[-2:]
+    return (last[y] - before[y]) / (last[x] - before[x])
 
 
 #: The title of each curve, what it grows with, what grows and what it is called, and what there is to say.
@@ -192,7 +202,7 @@ _CURVES: dict[str, tuple[str, str, dict[str, str], str]] = {
         "Requests that have ended since the last tick",
         "ended",
         {"tick": "a tick"},
-        "A tick counts them.",
+        "A tick counts them, and learns from them how the application works. Each has left three records.",
     ),
     "scrape": (
         "A scrape",
