@@ -85,8 +85,12 @@ def count_all(jobs: Iterable[Job], requests: int = REQUESTS) -> Iterator[list[Co
     """Run *jobs* on as many cores as there are, and give their counts out as they come."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         running = [pool.submit(count, job, requests) for job in jobs]
-        for done in concurrent.futures.as_completed(running):
-            yield done.result()
+        try:
+            for done in concurrent.futures.as_completed(running):
+                yield done.result()
+        finally:
+            # After an error nobody waits for those that have not begun.
+            pool.shutdown(cancel_futures=True)
 
 
 def jobs_of(watchers: Sequence[str], cases: Sequence[str], layouts: int) -> list[Job]:
