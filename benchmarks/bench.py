@@ -195,7 +195,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--layouts", type=int, help="layouts that instructions are counted in; 0 for none")
     parser.add_argument("--requests", type=int, default=20, help="requests that are counted in each layout")
     options = parser.parse_args()
-    rounds, layouts, where = (8, 1, ["sqlite"]) if options.quick else (40, 5, ["sqlite", "postgresql"])
+    rounds, layouts, where = (8, 1, ["sqlite"]) if options.quick else (40, 3, ["sqlite", "postgresql"])
     options.rounds = rounds if options.rounds is None else options.rounds
     options.layouts = layouts if options.layouts is None else options.layouts
     options.databases = options.databases or where
