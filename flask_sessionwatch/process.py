@@ -188,7 +188,7 @@ class Process:
         self._drop_metrics()
         ended = self._review()
         if reviewed is not None:
-            ended = reviewed.followed_by(ended)
+            ended = reviewed + ended
         harvest = Harvest(ended, self.ledger.checkouts)
         try:
             self.account.take(ended, harvest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cached_property
 
 from .ledger import Checkout
 from .ledger import EngineInfo
@@ -49,13 +50,14 @@ class Ended:
             else:
                 self.facts.append(record)
 
-    def followed_by(self, later: Ended) -> Ended:
-        """Take in what has ended *later*, and return both."""
-        self.scopes += later.scopes
-        self.checkouts += later.checkouts
-        self.transactions += later.transactions
-        self.facts += later.facts
-        return self
+    def __add__(self, later: Ended) -> Ended:
+        """Return what has ended by now and *later*."""
+        both = Ended()
+        both.scopes = self.scopes + later.scopes
+        both.checkouts = self.checkouts + later.checkouts
+        both.transactions = self.transactions + later.transactions
+        both.facts = self.facts + later.facts
+        return both
 
     def label_of(self, scope: Scope) -> Label:
         """Return name and kind of *scope*."""
@@ -73,15 +75,17 @@ class Ended:
             label = self._labels_of_rules[key] = scope.name, scope.kind
         return label
 
+    @cached_property
     def scopes_by_label(self) -> dict[Label, list[Scope]]:
-        """Return the scopes by name and kind."""
+        """The scopes by name and kind."""
         found: defaultdict[Label, list[Scope]] = defaultdict(list)
         for scope in self.scopes:
             found[self.label_of(scope)].append(scope)
         return found
 
+    @cached_property
     def checkouts_by_engine(self) -> dict[EngineInfo, list[Checkout]]:
-        """Return the check-outs by engine."""
+        """The check-outs by engine."""
         found: defaultdict[EngineInfo, list[Checkout]] = defaultdict(list)
         for checkout in self.checkouts:
             found[checkout.pooled.engine].append(checkout)

@@ -766,6 +766,11 @@ class Scope(Owner):
             incidents.append(incident)
 
     @property
+    def lost_writes(self) -> bool:
+        """Whether it threw away what it had written, though no exception left it."""
+        return self.error is None and any(each.kind == "lost_write" for each in self.incidents or ())
+
+    @property
     def succeeded(self) -> bool:
         """Whether its caller was told that all went well."""
         return self.error is None and (self.status is None or self.status < 400)

@@ -261,7 +261,7 @@ class Recorder:
                 pooled.also = [*(pooled.also or ()), pooled.checkout]
                 pooled.checkout = holder.latest = self.unclaimed = checkout
                 self._end_closed_of(pooled)
-            if scope is not None and not scope.held_peak:
+            if scope is not None and scope.held is None and not scope.held_peak:
                 scope.held = checkout
                 scope.held_peak = 1
             else:
@@ -270,7 +270,7 @@ class Recorder:
             self.failed("checkout")
 
     def _enter_further(self, checkout: Checkout) -> None:
-        """Enter a check-out that belongs to no scope, or is not the first one of its scope."""
+        """Enter a check-out that belongs to no scope, or to one that has or had another."""
         scope = checkout.scope
         owner = checkout.holder if scope is None else scope
         count = 1
@@ -410,7 +410,8 @@ class Recorder:
         if live.get(key) is not transaction or live.pop(key, None) is not transaction:
             return
         gone = transaction.session() is None
-        transaction.ending = "garbage_collected" if gone else transaction.ending or "rollback_on_close"
+        if not transaction.committed:
+            transaction.ending = "garbage_collected" if gone else transaction.ending or "rollback_on_close"
         for checkout in transaction.held:
             if checkout.connection is not None:
                 # Somebody has it beside the session, and it is theirs alone now.
@@ -496,7 +497,8 @@ class Recorder:
         """Look at the use of a check-out that is not the one this thread used last."""
         if checkout.user is not holder:
             self.notice.hand_over(checkout, holder)
-        holder.latest = checkout
+        # Another thread may have taken it over meanwhile: the next use of each is to be looked at then.
+        holder.latest = checkout if checkout.user is holder else None
         scope = self.scope()
         if scope is not checkout.scope:
             self.notice.foreign_use(checkout.transaction, scope, sys._getframe(2))

@@ -183,7 +183,7 @@ class Setup:
         """Learn from the records that have ended: those in a scope that *owner* judges."""
         self._looks += 1
         self.worked = self.worked or any(each.owner is owner for each in ended.scopes)
-        for engine, checkouts in ended.checkouts_by_engine().items():
+        for engine, checkouts in ended.checkouts_by_engine.items():
             own = [each for each in checkouts if each.scope is not None and each.scope.owner is owner]
             if own:
                 self._review_checkouts(engine, own)

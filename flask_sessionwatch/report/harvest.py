@@ -42,9 +42,9 @@ class Harvest:
         self.counts: defaultdict[Key, int] = defaultdict(int)
         self.values: defaultdict[Key, list[float]] = defaultdict(list)
         self.live: list[Checkout] = list(live)
-        for label, scopes in ended.scopes_by_label().items():
+        for label, scopes in ended.scopes_by_label.items():
             self._add_scopes(label, scopes)
-        for engine, checkouts in ended.checkouts_by_engine().items():
+        for engine, checkouts in ended.checkouts_by_engine.items():
             self._add_checkouts(engine.name, checkouts)
         self._add_transactions(ended.transactions)
         for fact in ended.facts:
@@ -62,11 +62,7 @@ class Harvest:
             if number:
                 self.counts["scopes", (*label, verdict)] += number
         for each in notable:
-            if (
-                each.error is None
-                and each.incidents
-                and any(incident.kind == "lost_write" for incident in each.incidents)
-            ):
+            if each.lost_writes:
                 self.counts["lost_writes", (label[0], _status_class(each.status))] += 1
 
     def _add_checkouts(self, engine: str, checkouts: list[Checkout]) -> None:

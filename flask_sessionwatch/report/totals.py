@@ -129,7 +129,7 @@ class Totals:
         with self._lock:
             self._take_transactions(ended)
             self._take_checkouts(ended)
-            for label, scopes in ended.scopes_by_label().items():
+            for label, scopes in ended.scopes_by_label.items():
                 self._take_scopes(label, scopes)
 
     def _take_transactions(self, ended: Ended) -> None:
@@ -182,8 +182,7 @@ class Totals:
 
     def _take_notable(self, label: Label, total: ScopeTotal, scope: Scope) -> None:
         total.verdicts[VERDICTS.index(scope.verdict)] += 1
-        if scope.error is None and any(each.kind == "lost_write" for each in scope.incidents or ()):
-            total.lost_writes += 1
+        total.lost_writes += scope.lost_writes
         if scope.found is not None:
             self._remember(label, scope, *scope.found)
 

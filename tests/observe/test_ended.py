@@ -68,7 +68,7 @@ def test_labels() -> None:
     second.rule = first.rule
     posted, other = request(rule, "POST"), request("/")
     posted.rule = first.rule
-    groups = Ended([first, posted, second, other]).scopes_by_label()
+    groups = Ended([first, posted, second, other]).scopes_by_label
     assert groups == {
         (f"GET {rule}", "request"): [first, second],
         (f"POST {rule}", "request"): [posted],
@@ -81,7 +81,7 @@ def test_labels_without_a_rule() -> None:
     unmatched = request(None)
     job = new_scope("explicit", "import", None, None, Holder())
     task = new_scope("task", "import", None, None, Holder())
-    assert list(Ended([unmatched, job, task]).scopes_by_label()) == [
+    assert list(Ended([unmatched, job, task]).scopes_by_label) == [
         ("GET <unmatched>", "request"),
         ("import", "explicit"),
         ("import", "task"),
@@ -92,18 +92,16 @@ def test_engines() -> None:
     """Check-outs are grouped by their engine, not by its name, which two may share."""
     twin = EngineInfo("shop", "sqlite", None, named=True)
     one, two = checkout(1.0, 2.0), checkout(1.0, 2.0, twin)
-    assert Ended([one, two]).checkouts_by_engine() == {ENGINE: [one], twin: [two]}
+    assert Ended([one, two]).checkouts_by_engine == {ENGINE: [one], twin: [two]}
 
 
 def test_what_follows() -> None:
     """What ends later is counted beside the rest, whatever was asked before."""
     first, later = request("/"), request("/late")
     ended = Ended([first])
-    assert list(ended.scopes_by_label()) == [("GET /", "request")]
-    both = ended.followed_by(
-        Ended([later, checkout(1.0, 2.0), transaction(ended_at=3.0), ("timeout", ENGINE, 1.0)])
-    )
-    assert list(both.scopes_by_label()) == [("GET /", "request"), ("GET /late", "request")]
+    assert list(ended.scopes_by_label) == [("GET /", "request")]
+    both = ended + Ended([later, checkout(1.0, 2.0), transaction(ended_at=3.0), ("timeout", ENGINE, 1.0)])
+    assert list(both.scopes_by_label) == [("GET /", "request"), ("GET /late", "request")]
     assert [len(each) for each in (both.checkouts, both.transactions, both.facts)] == [1, 1, 1]
 
 

@@ -869,6 +869,23 @@ def test_nested(world: World, size: int, overflow: int, level: str) -> None:
     assert {"SW104"} >= {each[:5] for each in world.heard}
 
 
+def test_nested_in_what_was_handed_on(world: World) -> None:
+    """SW104: what a scope in a request leaves to it is the request's own, beside the first that it checks out itself."""
+
+    @world.view()
+    def view() -> str:
+        with world.watch.scope("load"):
+            connection = world.keep(world.engine.connect())
+        connection.execute(sa.select(Item.id))
+        with orm.Session(world.engine) as session:
+            return str(session.scalar(sa.select(Item.name)))  # SECOND
+
+    assert world.open().status_code == 200
+    assert world.heard == ["SW101 error"]
+    (finding,) = world.told("SW104")
+    assert line("SECOND") == at(finding)
+
+
 def test_nested_session(any_world: World) -> None:
     """SW104: a helper that opens a Session of its own while its caller's is in a transaction is told."""
     engine = any_world.make_engine(pool_size=2, max_overflow=0)
