@@ -42,9 +42,13 @@ def about(distributions: Iterable[str] = ()) -> dict[str, t.Any]:
 
 
 def _versions(distributions: Iterable[str]) -> dict[str, str]:
-    here = {each.metadata["Name"].lower(): each for each in importlib.metadata.distributions()}
-    found = {name: here.get(name.lower()) for name in distributions}
+    here = {_normal(each.metadata["Name"]): each for each in importlib.metadata.distributions()}
+    found = {name: here.get(_normal(name)) for name in distributions}
     return {name: each.version for name, each in found.items() if each is not None}
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def _processor() -> str:
