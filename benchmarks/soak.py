@@ -303,6 +303,8 @@ class Soak:
         self._resume = threading.Event()
         self._clients = [Client(shop, self._resume, number) for number in range(CLIENTS)]
         self.samples: list[Sample] = []
+        #: What the application said of its answers with status 500.
+        self.excuses: dict[str, int] = {}
         self.began_at = time.monotonic()
         for client in self._clients:
             client.start()
@@ -314,8 +316,9 @@ class Soak:
 
     @property
     def strange(self) -> list[str]:
-        """What the clients were told and should not have been."""
-        return [each for client in self._clients for each in client.strange]
+        """What the clients were told and should not have been, and how the application accounts for it."""
+        told = [each for client in self._clients for each in client.strange]
+        return told + [reason for reason, number in self.excuses.items() for _ in range(number)]
 
     def go_on(self, seconds: float) -> None:
         """Let the clients ask for a while, and then measure."""
@@ -335,6 +338,7 @@ class Soak:
             if not wrong or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
+        self.excuses = truth["excuses"]
         return {
             "seconds": time.monotonic() - self.began_at,
             "requests": self.requests,

@@ -34,6 +34,8 @@ _CROWDED = 15
 db = SQLAlchemy()
 executor = ThreadPoolExecutor(2)
 kept: collections.deque[t.Any] = collections.deque()
+#: Why answers had status 500, with their number; but for those of fail(), which is meant to.
+excuses: collections.Counter[str] = collections.Counter()
 
 
 class Row(db.Model):  # type: ignore[name-defined,misc]
@@ -78,6 +80,7 @@ def create_app(folder: str, url: str) -> flask.Flask:
     for view in (read, page, write, lose, swallow, forget, leak, fail, nest, storm, hand, dry, engine, query):
         app.add_url_rule(f"/{view.__name__}", view.__name__, view)
     app.add_url_rule("/block/<int:number>", "block", block, defaults={"watch": watch})
+    flask.got_request_exception.connect(_note_excuse, app)
     truth = Truth()
     app.add_url_rule("/truth", "truth", lambda: told(app, watch, truth))
     with app.app_context():
@@ -89,6 +92,13 @@ def create_app(folder: str, url: str) -> flask.Flask:
         db.session.add_all([Row(name=f"row {number}") for number in range(ROWS)])
         db.session.commit()
     return app
+
+
+def _note_excuse(sender: flask.Flask, exception: Exception, **_: t.Any) -> None:
+    if flask.request.endpoint != "fail":
+        excuses[
+            f"/{flask.request.endpoint}: {type(exception).__name__}: {str(exception).partition(chr(10))[0]}"
+        ] += 1
 
 
 def told(app: flask.Flask, watch: SessionWatch, truth: Truth) -> dict[str, t.Any]:
@@ -105,6 +115,7 @@ def told(app: flask.Flask, watch: SessionWatch, truth: Truth) -> dict[str, t.Any
         "used": {name: pool.checkedout() for name, pool in pools.items()},
         "idle": {name: pool.checkedin() for name, pool in pools.items()},
         "counts": truth.told(),
+        "excuses": excuses,
         "errors": ledger.internal_errors + extension._process._extension_errors,
         "ledger": sum(
             len(getattr(ledger, name))
