@@ -38,7 +38,7 @@ on its own thread, for each request and for what is live; and what a scraper or 
 _REQUESTS = """\
 ## A request, beside the peers
 
-Every column is the same application in a process of its own, called as a server calls it, and set up as its documentation
+Every row is the same application in a process of its own, called as a server calls it, and set up as its documentation
 says. `no-op listeners` are those of flask_sessionwatch with nothing in them: the least that any watcher of this kind costs.
 flask_sessionwatch runs with every default rule; `no stacks` is SESSIONWATCH_STACK_DEPTH=0.
 """
@@ -288,6 +288,8 @@ def _title(database: str) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds >= 1.0:
+        return f"{seconds:,.3g} s"
     return f"{seconds * 1e3:,.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.3g} µs"
 
 
