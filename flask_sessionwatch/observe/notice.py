@@ -525,10 +525,12 @@ class Noticer:
 
         :param record: what was committed for certain.
         """
-        scope.commits += 1
-        if scope.commits == 1:
+        if not scope.commits:
+            # In this order: who sees that there was one asks which.
             scope.first_commit = record
+            scope.commits = 1
             return
+        scope.commits += 1
         if scope.error is None and not is_work(scope.first_commit, self._ledger.stacks):
             scope.first_commit = record
         if isinstance(record, Transaction):

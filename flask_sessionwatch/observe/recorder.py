@@ -717,8 +717,9 @@ class Recorder:
                     if scope.commits:
                         self.notice.commit(scope, begun, sys._getframe(1), session)
                     else:
-                        scope.commits = 1
+                        # In this order: who sees that there was one asks which.
                         scope.first_commit = begun
+                        scope.commits = 1
                 else:
                     self.notice.grown(None, sys._getframe(1), session)
             elif begun.scope is not None:
