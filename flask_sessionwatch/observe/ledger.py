@@ -510,15 +510,16 @@ class Checkout(Writes):
         """Whether it is checked out still; who closes a Core connection may keep its proxy, and nothing tells then."""
         if self.ended_at is not None:
             return False
-        if self.transaction is not None:
-            return self.transaction.session() is not None or self.connection is not None
+        transaction = self.transaction
+        if transaction is not None:
+            return session_of(transaction.session_key) is not None or self.connection is not None
         proxy = self.proxy()
         return proxy is not None and bool(proxy.is_valid)
 
     @property
     def used_at(self) -> float:
         """When it was last known to be in use."""
-        return max(self.began_at, self.last_at, self.busy_at)
+        return self.last_at if self.more is None else max(self.last_at, self.busy_at)
 
 
 class Stream:

@@ -232,7 +232,8 @@ def confirmed(record: Record, moment: Moment, *, suspect: bool) -> bool:
     One look may fall into the instant between a function's return and its caller's clean-up.
     """
     if not suspect:
-        record.suspected = None
+        if record.suspected is not None:
+            record.suspected = None
         return False
     if record.suspected is None:
         record.suspected = moment.now
