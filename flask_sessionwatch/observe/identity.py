@@ -13,8 +13,10 @@ _known: t.Any = getattr(orm.session, "_sessions", None)
 UNKNOWN = _known is None
 _sessions: t.MutableMapping[int, t.Any] = weakref.WeakValueDictionary() if UNKNOWN else _known
 
-#: Return the Session with a number, or None when it is gone. Each tick asks it for everything that is live.
-session_of: t.Callable[[int], t.Any] = _sessions.get
+
+def session_of(key: int) -> t.Any:
+    """Return the Session with the number *key*, or None when it is gone."""
+    return _sessions.get(key)
 
 
 def remember(session: t.Any) -> None:

@@ -78,7 +78,7 @@ class LeakedSession(Rule):
             if transaction.leaked or transaction.external or moment.ledger.is_contested(transaction):
                 continue
             held = transaction.held
-            suspect = bool(held) and all([is_left_behind(each, moment) for each in held])
+            suspect = bool(held) and all(is_left_behind(each, moment) for each in held)
             if confirmed(transaction, moment, suspect=suspect):
                 yield self._told(transaction, moment, f"{in_scope(transaction.scope)} left", "error")
 
