@@ -528,7 +528,7 @@ class Recorder:
             if error is not None or target.more is not None:
                 target.handled = 0 if error is None else id(error)
             # One view mostly flushes from one line: who began the transaction tells the ways apart.
-            begun_by = id(target.stack[0][0]) if target.stack else 0
+            begun_by = id(target.stack[0][0]) if target.stack else 1
             frame = self.ledger.stacks.application_frame(_FORK_OF_CHECKOUT, begun_by)
             target.wrote_at = None if frame is None else (frame.f_code, frame.f_lasti)
 
@@ -696,11 +696,10 @@ class Recorder:
         if not self.active:
             return
         try:
-            transactions = self.ledger.transactions
-            key = session.hash_key
-            if key not in transactions:
+            try:
+                begun = self.ledger.transactions[session.hash_key]
+            except KeyError:
                 return
-            begun = transactions[key]
             # Only one that has remembered more than most can have had a savepoint, or have failed.
             if begun.more is not None:
                 if session.in_nested_transaction():

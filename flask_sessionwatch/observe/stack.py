@@ -139,11 +139,6 @@ class Stacks:
 
         :param fork: how many frames above the caller the ways through the library part.
         """
-        left = self.depth
-        if not left:
-            if fork in self._marks:
-                self._marks[fork][1]()
-            return ()
         # This is application_frame() and capture() once more: two calls cost as much as what they do.
         way = 0
         frame: t.Any = None
@@ -161,17 +156,25 @@ class Stacks:
         except (KeyError, ValueError, AttributeError):
             frame = None
         if frame is None:
-            frame = self._walk_to_application(getframe(1), way, *self._marks.get(fork, ()))
-            return self.capture(getframe(1) if frame is None else frame)
-        inner = self.inner
+            return self._capture_by_walking(getframe(1), way, fork)
         first = (code, frame.f_lasti)
         frame = frame.f_back
         # Most views use their session themselves.
-        if frame is None or frame.f_code is inner or left == 1:
+        if frame is None or frame.f_code is self.inner:
             return (first,)
-        return (first, *self._calls(frame, left - 1))
+        return (first, *self._calls(frame, self.depth - 1))
 
-    def application_frame(self, fork: int, hint: int = 0) -> FrameType | None:
+    def _capture_by_walking(self, frame: FrameType, way: int, fork: int) -> Stack:
+        """Keep the calls from the application's innermost one outward, wherever that is."""
+        marks = self._marks.get(fork)
+        if not self.depth:
+            if marks is not None:
+                marks[1]()
+            return ()
+        found = self._walk_to_application(frame, way, *marks or ())
+        return self.capture(frame if found is None else found)
+
+    def application_frame(self, fork: int, hint: int) -> FrameType | None:
         """Return the application's innermost frame below the caller.
 
         Python makes a frame object for every frame that is looked at, which costs more than anything else here. So
@@ -179,7 +182,8 @@ class Stacks:
         there again, and walks only when it is not.
 
         :param fork: how many frames above the caller the ways through the library part.
-        :param hint: tells ways apart that part further out.
+        :param hint: tells ways apart that part further out; never 0, which is that of captures: where no stacks are kept, none
+            of their ways is known.
         """
         way = hint
         try:

@@ -4,6 +4,7 @@ import os
 import site
 import sys
 import types
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,21 @@ def test_depth_zero() -> None:
     stack = stacks.capture(sys._getframe())
     assert stack == ()
     assert stacks.site(stack) is None
+
+
+def test_depth_zero_where_the_way_is_known() -> None:
+    """Where no stacks are kept, a line is found by a jump all the same, and that jump leads to no stack."""
+    stacks = Stacks(depth=0)
+    stacks.add_paths([os.path.dirname(HERE)])
+    library: dict[str, t.Any] = {}
+    types.FunctionType(
+        compile("def ask(what, *how):\n    return what(*how)", "library.py", "exec"), library
+    )()
+    for _ in range(2):
+        frame = library["ask"](stacks.application_frame, 0, 1)
+        assert frame is not None
+        assert frame.f_code.co_name == "test_depth_zero_where_the_way_is_known"
+        assert library["ask"](stacks.capture_application, 0) == ()
 
 
 def test_depth_beyond_the_stack() -> None:
