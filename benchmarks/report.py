@@ -256,9 +256,10 @@ def _throughput() -> Iterator[str]:
         return
     yield "## Throughput\n"
     yield (
-        "Requests per second that `wrk` gets from one gunicorn worker on PostgreSQL, the servers with and without the watch in "
-        "turns: medians, with the standard error of the ratio. The pages are those of the demo's shop that have no bug, and the aim "
-        f"for them is a ratio of {LEAST}. The bare application is that of the tables above: hardly any other does so little."
+        "Requests per second that `wrk` gets from one gunicorn worker on PostgreSQL, with and without the watch in turns: "
+        "medians, and the mean of the ratios over several such pairs of servers with its standard error. The pages are those "
+        f"of the demo's shop that have no bug, and the aim for them is a ratio of {LEAST}. The bare application is that of the "
+        "tables above: hardly any other does so little in a request."
     )
     yield _about(results["about"])
     yield _rows(

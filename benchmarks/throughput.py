@@ -1,12 +1,13 @@
 """Requests per second under gunicorn, with and without the watch.
 
-    python benchmarks/throughput.py [--applications shop,bare] [--threads 1,2,4,8] [--seconds 1] [--rounds 16]
+    python benchmarks/throughput.py [--applications shop,bare] [--threads 1,2,4,8] [--pairs 6] [--rounds 3]
 
 Of the demo's shop those pages are asked for that have no bug; what the bare application of the other benchmarks adds is the
-hardest case there is, a request that does next to nothing. One gunicorn with the watch and one without are up all the time, each
-with one gthread worker, on a processor that wrk does not use where there are two. wrk asks them in many short turns, because a
-machine is faster at one time than at another; what counts is the median of the turns' ratios, which is given with its standard
-error. benchmarks/results/throughput.json has the figures.
+hardest case there is, a request that does next to nothing. A gunicorn with the watch and one without are up together, each with
+one gthread worker, on a processor that wrk does not use where there are two. wrk asks them in short turns, because a machine is
+faster at one time than at another; and they are started anew several times, because one process is faster than another that does
+the same. What counts is the mean over these pairs of the median of their turns' ratios, which is given with its standard error.
+benchmarks/results/throughput.json has the figures.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ SHOP = HERE.parent / "examples" / "leaky_shop"
 LEAST = 0.97
 _START_SECONDS = 20.0
 _PAIR = ("nothing", "sessionwatch")
+#: How long wrk asks each time, and how long before that.
+_SECONDS = 1
 _WARM_UP = 1
+
+#: Requests per second of both.
+Turn: t.TypeAlias = "dict[str, float]"
 
 
 class Application(t.NamedTuple):
@@ -91,34 +97,34 @@ def _measure(
     database: Database, name: str, threads: int, options: argparse.Namespace
 ) -> list[dict[str, t.Any]]:
     application = APPLICATIONS[name]
-    with contextlib.ExitStack() as stack:
-        ports = {
-            each: stack.enter_context(_gunicorn(each, application, threads, database.create()))
-            for each in _PAIR
-        }
-        for port in ports.values():
-            for asked in application.asked:
-                _ask(port, asked, threads, _WARM_UP)
-        return [
-            {"application": name, **_compare(ports, each, threads, options)} for each in application.asked
-        ]
+    turns: dict[str, list[list[Turn]]] = {asked: [] for asked in application.asked}
+    for _ in range(options.pairs):
+        with contextlib.ExitStack() as stack:
+            ports = {
+                each: stack.enter_context(_gunicorn(each, application, threads, database.create()))
+                for each in _PAIR
+            }
+            for asked, pairs in turns.items():
+                for port in ports.values():
+                    _ask(port, asked, threads, _WARM_UP)
+                pairs.append([_take_turns(ports, asked, threads, number) for number in range(options.rounds)])
+    return [{"application": name, **_row(asked, threads, pairs)} for asked, pairs in turns.items()]
 
 
-def _compare(
-    ports: dict[str, int], asked: str, threads: int, options: argparse.Namespace
-) -> dict[str, t.Any]:
-    rounds = []
-    for number in range(options.rounds):
-        # Whoever comes second finds the machine warmer: they take turns in that, too.
-        order = _PAIR if number % 2 else _PAIR[::-1]
-        rounds.append({each: _ask(ports[each], asked, threads, options.seconds) for each in order})
-    ratios = [each["sessionwatch"] / each["nothing"] for each in rounds]
+def _take_turns(ports: dict[str, int], asked: str, threads: int, number: int) -> Turn:
+    # Whoever comes second finds the machine warmer: they take turns in that, too.
+    order = _PAIR if number % 2 else _PAIR[::-1]
+    return {each: _ask(ports[each], asked, threads, _SECONDS) for each in order}
+
+
+def _row(asked: str, threads: int, pairs: list[list[Turn]]) -> dict[str, t.Any]:
+    ratios = [statistics.median(turn["sessionwatch"] / turn["nothing"] for turn in turns) for turns in pairs]
     row = {
         "threads": threads,
         "asked": asked,
-        **{each: statistics.median(one[each] for one in rounds) for each in _PAIR},
-        "ratio": statistics.median(ratios),
-        "error": _error_of_median(ratios),
+        **{each: statistics.median(turn[each] for turns in pairs for turn in turns) for each in _PAIR},
+        "ratio": statistics.fmean(ratios),
+        "error": statistics.stdev(ratios) / math.sqrt(len(ratios)) if ratios[1:] else 0.0,
         "ratios": ratios,
     }
     print(
@@ -127,11 +133,6 @@ def _compare(
         flush=True,
     )
     return row
-
-
-def _error_of_median(values: list[float]) -> float:
-    """Return its standard error, as that of values which are distributed normally: by sqrt(pi / 2) more than the mean's."""
-    return math.sqrt(math.pi / 2) * statistics.stdev(values) / math.sqrt(len(values)) if values[1:] else 0.0
 
 
 @contextlib.contextmanager
@@ -213,8 +214,8 @@ def _options() -> argparse.Namespace:
         "--applications", type=names, default=list(APPLICATIONS), help=", ".join(APPLICATIONS)
     )
     parser.add_argument("--threads", type=names, default=["1", "2", "4", "8"], help="of each worker")
-    parser.add_argument("--seconds", type=int, default=1, help="that wrk asks each time")
-    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=6, help="of servers, one after the other")
+    parser.add_argument("--rounds", type=int, default=3, help="in which wrk asks each of them once")
     parser.add_argument("--database", default="postgresql")
     return parser.parse_args()
 
