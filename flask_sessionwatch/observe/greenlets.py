@@ -16,15 +16,14 @@ _LIBRARIES = ("gevent", "eventlet")
 
 def in_use() -> bool:
     """Whether a library that runs work on greenlets was imported."""
-    return any(name in sys.modules for name in _LIBRARIES)
+    return "greenlet" in sys.modules and any(name in sys.modules for name in _LIBRARIES)
 
 
 def current() -> t.Any:
     """Return the greenlet that is running; None where nobody uses greenlets."""
-    library = sys.modules.get("greenlet")
-    if library is None or not in_use():
+    if not in_use():
         return None
-    running = library.getcurrent()
+    running = sys.modules["greenlet"].getcurrent()
     while running.parent is not None and type(running).__module__.startswith("sqlalchemy."):
         running = running.parent
     return running
@@ -39,6 +38,20 @@ def thread_ident() -> int:
     return ident
 
 
+class Own:
+    """What one greenlet has of its own."""
+
+    __slots__ = ("__weakref__", "connecting_at", "greenlet_ref", "holder")
+
+    #: When it began to connect.
+    connecting_at: float | None
+    #: The record of it.
+    holder: t.Any
+
+    def __init__(self, greenlet: t.Any) -> None:
+        self.greenlet_ref: weakref.ref[t.Any] = weakref.ref(greenlet)
+
+
 class GreenletLocal:
     """What ``threading.local`` is, but per greenlet and whether or not gevent has patched that.
 
@@ -46,27 +59,49 @@ class GreenletLocal:
     """
 
     def __init__(self, threads: t.Any) -> None:
-        vars(self)["_threads"] = threads
-        vars(self)["_greenlets"] = weakref.WeakKeyDictionary()
+        self._threads = threads
+        self._greenlets: weakref.WeakKeyDictionary[t.Any, Own] = weakref.WeakKeyDictionary()
+        #: Leads to what the greenlet has that asked last: mostly it is the same one that asks next.
+        self._latest: t.Callable[[], Own | None] = _nothing
+        self._current: t.Callable[[], t.Any] = sys.modules["greenlet"].getcurrent
 
-    def __getattr__(self, name: str) -> t.Any:
-        try:
-            return self._mine()[name]
-        except KeyError:
-            raise AttributeError(name) from None
+    @property
+    def holder(self) -> t.Any:
+        """The record of the running greenlet; an AttributeError where it has none yet."""
+        own = self._latest()
+        if own is None or own.greenlet_ref() is not self._current():
+            own = self._find()
+        return own.holder
 
-    def __setattr__(self, name: str, value: t.Any) -> None:
-        self._mine()[name] = value
+    @holder.setter
+    def holder(self, holder: t.Any) -> None:
+        self._find().holder = holder
 
-    def _mine(self) -> dict[str, t.Any]:
+    @property
+    def connecting_at(self) -> float | None:
+        """When the running greenlet began to connect."""
+        return self._find().connecting_at
+
+    @connecting_at.setter
+    def connecting_at(self, moment: float | None) -> None:
+        self._find().connecting_at = moment
+
+    def _find(self) -> Own:
         running = current()
-        mine: dict[str, t.Any] | None = self._greenlets.get(running)
-        if mine is None:
-            mine = self._greenlets[running] = self._inherited(running) if running.parent is None else {}
-        return mine
+        own = self._greenlets.get(running)
+        if own is None:
+            own = self._greenlets[running] = Own(running)
+            if running.parent is None:
+                self._inherit(own, running)
+        self._latest = weakref.ref(own)
+        return own
 
-    def _inherited(self, running: t.Any) -> dict[str, t.Any]:
-        inherited = dict(vars(self._threads))
-        if "holder" in inherited:
-            inherited["holder"].belongs_to(running)
-        return inherited
+    def _inherit(self, own: Own, running: t.Any) -> None:
+        for name, value in vars(self._threads).items():
+            setattr(own, name, value)
+            if name == "holder":
+                value.belongs_to(running)
+
+
+def _nothing() -> None:
+    return None
