@@ -838,6 +838,8 @@ class Ledger:
         self.pooled: set[weakref.ref[Pooled]] = set()
         #: Sessions' root transactions by the number of the Session.
         self.transactions: dict[int, Transaction] = {}
+        #: Those of them that are more than a request's view, which reads one state and is done.
+        self.long: set[Transaction] = set()
         #: The numbers of Sessions that a thread was refused because another one was using them.
         self.contested: set[int] = set()
         #: Scopes that are open; only those that may outlive their thread's attention are kept here.
@@ -872,6 +874,7 @@ class Ledger:
         for live in (
             self.pooled,
             self.transactions,
+            self.long,
             self.scopes,
             self.waiting,
             self.incidents,

@@ -43,6 +43,7 @@ from .notice import writes
 from .queries import Queries
 from .stack import Stack
 from .stack import handled
+from .stale import is_long
 from .waits import Waits
 
 ERRORS_ENDURED = 10
@@ -521,7 +522,7 @@ class Recorder:
             return
         else:
             target.cursor = cursor
-        if len(self.ledger.transactions) > 1:
+        if self.ledger.long:
             self.notice.stale.note_table(checkout.transaction, context)
         if target.wrote_at is None:
             error = handled()
@@ -639,8 +640,13 @@ class Recorder:
             else:
                 self.notice.further(begun, session, sys._getframe(2))
                 scope.enter(begun)
-            if scope.more is not None and scope.incidents is not None:
-                self.notice.begun_again(scope, session, sys._getframe(2))
+            if scope.more is not None:
+                if scope.kind != "request":
+                    self.ledger.long.add(begun)
+                if scope.incidents is not None:
+                    self.notice.begun_again(scope, session, sys._getframe(2))
+        else:
+            self.ledger.long.add(begun)
         return begun
 
     def on_begin(  # noqa: C901, PLR0915, as for on_checkout
@@ -760,9 +766,12 @@ class Recorder:
                 if transaction.nested:
                     self.notice.outcomes.savepoint_ended(session, sys._getframe(1))
                 return
-            begun = self.ledger.transactions.pop(session.hash_key, None)
+            ledger = self.ledger
+            begun = ledger.transactions.pop(session.hash_key, None)
             if begun is None:
                 return
+            if ledger.long:
+                ledger.long.discard(begun)
             if begun.ending != "commit":
                 if begun.cursor is not None or (begun.more is not None and begun.failure is not None):
                     self.notice.ending(begun, sys._getframe(1))
@@ -798,7 +807,7 @@ class Recorder:
                 else:
                     scope.leave(begun)
                 scope.last_transaction = begun
-            self.ledger.closed.append(begun)
+            ledger.closed.append(begun)
         except Exception:
             self.failed("after_transaction_end")
             self._lose_track(session)
@@ -808,12 +817,14 @@ class Recorder:
         with contextlib.suppress(Exception):
             lost = self.ledger.transactions.pop(session.hash_key, None)
             if lost is not None:
+                self.ledger.long.discard(lost)
                 if lost.scope is not None:
                     lost.scope.leave(lost)
                 for checkout in lost.held:
                     self._part(checkout)
 
     def _end(self, transaction: Transaction) -> None:
+        self.ledger.long.discard(transaction)
         transaction.ended_at = now = clock()
         transaction.cursor = None
         for checkout in transaction.held:
@@ -884,12 +895,20 @@ class Recorder:
         pooled.checkout = checkout
         self.ledger.enter(pooled)
 
+    def take_for_long(self, transaction: Transaction) -> None:
+        """Remember that *transaction* is more than a request's view."""
+        self.ledger.long.add(transaction)
+        if transaction.ended_at is not None:  # meanwhile, on another thread
+            self.ledger.long.discard(transaction)
+
     def prune(self) -> None:
-        """Drop the records of Sessions and connections that died unheard."""
+        """Drop the records of Sessions and connections that died unheard, and see which transactions have become long ones."""
         ledger = self.ledger
         for transaction in ledger.transactions.copy().values():
             if _is_over(transaction):
                 self._forget(transaction)
+            elif transaction not in ledger.long and is_long(transaction):
+                self.take_for_long(transaction)
         for checkout in ledger.closed_unheard():
             if _was_seen(checkout):
                 self.end_if_closed(checkout)

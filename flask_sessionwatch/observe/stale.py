@@ -1,7 +1,7 @@
 """See what a long transaction goes on reading while others have changed it.
 
-Nothing of this runs while one transaction is alone. When another one commits what it wrote, the long ones are marked,
-and only their next statements are looked at.
+Nothing of this runs while no transaction is a long one. When another one commits what it wrote, the long ones are marked, and
+only their next statements are looked at.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Stale:
         self._ledger = ledger
 
     def note_table(self, transaction: Transaction | None, context: t.Any) -> None:
-        """Remember what *transaction* writes while others are open."""
+        """Remember what *transaction* writes while long ones are open."""
         table = getattr(getattr(context.compiled, "statement", None), "table", None)
         name = getattr(table, "name", None)
         if transaction is None or name is None:
@@ -56,8 +56,8 @@ class Stale:
     def published(self, transaction: Transaction, session: t.Any) -> None:
         """Mark the long transactions that have loaded what *transaction* has just changed and committed."""
         tables, transaction.tables = transaction.tables or {}, None
-        for other in list(self._ledger.transactions.copy().values()):
-            if other is transaction or not other.checkouts or not _is_long(other):
+        for other in self._ledger.long.copy():
+            if other is transaction or not other.checkouts:
                 continue
             reader = other.session()
             if reader is None or reader is session or other.engine is not transaction.engine:
@@ -119,7 +119,7 @@ def mark(checkout: Checkout, tables: t.Iterable[str], loaded: t.Iterable[str]) -
     checkout.closer = True
 
 
-def _is_long(transaction: Transaction) -> bool:
+def is_long(transaction: Transaction) -> bool:
     """Whether *transaction* is more than a request's view, which reads one state and is done."""
     scope = transaction.scope
     if scope is None or scope.kind != "request" or scope.status is not None:
