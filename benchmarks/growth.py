@@ -297,7 +297,9 @@ def main() -> int:
         for point in CURVES[options.one][0](options.most):
             print(json.dumps(point), flush=True)
         return 0
-    results: dict[str, t.Any] = {"about": record.about(["flask-sessionwatch", "gevent"])}
+    # Each curve is the same whether it is measured alone or with the others.
+    about = {**record.about(["flask-sessionwatch", "gevent"]), "command": "python benchmarks/growth.py"}
+    results: dict[str, t.Any] = {"about": about}
     results["curves"] = (record.read("growth") or {}).get("curves", {})
     for name in options.curves or CURVES:
         most = CURVES[name][1] // (10 if options.quick else 1)

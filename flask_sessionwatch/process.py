@@ -111,7 +111,7 @@ class Process:
         self._watched.add(watched)
         if settings.host is not None:
             name_host(settings.host)
-        self.stacks.depth = max(each.settings.stack_depth for each in self.watched)
+        self.stacks.keep(max(each.settings.stack_depth for each in self.watched))
         self.ledger.most_objects = min(each.settings.max_identity_map for each in self.watched)
         self.stacks.add_paths(watched.app_paths)
         with contextlib.suppress(Exception):  # it is asked again at each tick, and errors are told there

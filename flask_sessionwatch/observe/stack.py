@@ -6,6 +6,7 @@ is what a running frame knows for free; the line is looked up in the code object
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -79,7 +80,7 @@ class Stacks:
         inner: CodeType | None = None,
         hooks: Mapping[CodeType, str] | None = None,
     ) -> None:
-        self.depth = depth
+        self.keep(depth)
         self.boundary = boundary
         self.inner = inner
         self._hooks = hooks or {}
@@ -89,6 +90,15 @@ class Stacks:
         self._depths: dict[int, tuple[int, CodeType, CodeType]] = {}
         #: By fork: the code of which one lies on a way that is remembered, and what to do at any other.
         self._marks: dict[int, tuple[t.Container[CodeType], t.Callable[[], None]]] = {}
+
+    def keep(self, depth: int) -> None:
+        """Keep *depth* frames of each stack from now on; 0 keeps none."""
+        self.depth: int = depth
+        # What is not to be kept need not be found. Never by way of vars(), which makes every attribute slower for good.
+        with contextlib.suppress(AttributeError):
+            del self.capture_application
+        if not depth:
+            self.capture_application = self._capture_nothing  # type: ignore[method-assign]
 
     def mark_ways(self, fork: int, marks: t.Container[CodeType], strayed: t.Callable[[], None]) -> None:
         """Call *strayed* at each capture behind *fork* whose way through the library leads past all *marks*."""
@@ -156,7 +166,8 @@ class Stacks:
         except (KeyError, ValueError, AttributeError):
             frame = None
         if frame is None:
-            return self._capture_by_walking(getframe(1), way, fork)
+            walked = self._walk_to_application(getframe(1), way, *self._marks.get(fork, ()))
+            return self.capture(getframe(1) if walked is None else walked)
         first = (code, frame.f_lasti)
         frame = frame.f_back
         # Most views use their session themselves.
@@ -164,15 +175,10 @@ class Stacks:
             return (first,)
         return (first, *self._calls(frame, self.depth - 1))
 
-    def _capture_by_walking(self, frame: FrameType, way: int, fork: int) -> Stack:
-        """Keep the calls from the application's innermost one outward, wherever that is."""
-        marks = self._marks.get(fork)
-        if not self.depth:
-            if marks is not None:
-                marks[1]()
-            return ()
-        found = self._walk_to_application(frame, way, *marks or ())
-        return self.capture(frame if found is None else found)
+    def _capture_nothing(self, fork: int) -> Stack:
+        if fork in self._marks:
+            self._marks[fork][1]()
+        return ()
 
     def application_frame(self, fork: int, hint: int) -> FrameType | None:
         """Return the application's innermost frame below the caller.
@@ -182,8 +188,7 @@ class Stacks:
         there again, and walks only when it is not.
 
         :param fork: how many frames above the caller the ways through the library part.
-        :param hint: tells ways apart that part further out; never 0, which is that of captures: where no stacks are kept, none
-            of their ways is known.
+        :param hint: tells ways apart that part further out.
         """
         way = hint
         try:
