@@ -170,8 +170,6 @@ class Middleware:
             self.end(scope)
             return body
         scope.session_number = next_session_number()
-        for transaction in scope.transactions:
-            self._recorder.take_for_long(transaction)
         return Body(body, scope, self)
 
     def _failed(self, scope: Scope, error: BaseException) -> None:

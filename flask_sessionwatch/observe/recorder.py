@@ -895,12 +895,6 @@ class Recorder:
         pooled.checkout = checkout
         self.ledger.enter(pooled)
 
-    def take_for_long(self, transaction: Transaction) -> None:
-        """Remember that *transaction* is more than a request's view."""
-        self.ledger.long.add(transaction)
-        if transaction.ended_at is not None:  # meanwhile, on another thread
-            self.ledger.long.discard(transaction)
-
     def prune(self) -> None:
         """Drop the records of Sessions and connections that died unheard, and see which transactions have become long ones."""
         ledger = self.ledger
@@ -908,7 +902,11 @@ class Recorder:
             if _is_over(transaction):
                 self._forget(transaction)
             elif transaction not in ledger.long and is_long(transaction):
-                self.take_for_long(transaction)
+                ledger.long.add(transaction)
+        # One may have ended meanwhile, or unheard.
+        for transaction in ledger.long.copy():
+            if ledger.transactions.get(transaction.session_key) is not transaction:
+                ledger.long.discard(transaction)
         for checkout in ledger.closed_unheard():
             if _was_seen(checkout):
                 self.end_if_closed(checkout)

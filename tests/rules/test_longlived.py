@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from flask_sessionwatch.observe import stale
 from tests.rules.conftest import TICK
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
@@ -181,6 +182,52 @@ def test_view_that_reads_twice(world: World) -> None:
     world.open()
     world.watch.tick()
     assert world.told("SW304") == []
+
+
+def test_request_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SW304: a request that goes on reading for long is no short piece of work any more."""
+    monkeypatch.setattr(stale, "_LONG", 0.0)
+
+    @world.view()
+    def view() -> str:
+        with orm.Session(world.engine) as session:
+            kept = []
+            for _ in range(6):
+                kept.append(_ann(session))
+                world.watch.tick()
+                in_thread(lambda: _hit(world))
+        return "ok"
+
+    world.open()
+    assert world.told("SW304")
+
+
+def test_who_is_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker has begun is long at once, what a request has begun when it has lasted, and nothing that is over."""
+    ledger = world.watch._watched[0].ledger
+    seen = []
+
+    @world.view()
+    def view() -> str:
+        with orm.Session(world.engine) as session:
+            _ann(session)
+            world.watch.tick()
+            seen.append(len(ledger.long))
+            monkeypatch.setattr(stale, "_LONG", 0.0)
+            world.watch.tick()
+            seen.append(len(ledger.long))
+        return "ok"
+
+    world.open()
+    assert seen == [0, 1]
+    assert not ledger.long
+    with world.watch.scope("worker"), orm.Session(world.engine) as session:
+        _ann(session)
+        (transaction,) = ledger.long
+    assert not ledger.long
+    ledger.long.add(transaction)
+    world.watch.tick()
+    assert not ledger.long
 
 
 @pytest.fixture
