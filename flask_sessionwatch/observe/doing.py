@@ -7,6 +7,8 @@ import typing as t
 from types import CodeType
 from types import FrameType
 
+from .frames import undisturbed
+from .stack import Call
 from .stack import Site
 from .stack import Stacks
 from .stack import site_of
@@ -104,31 +106,52 @@ class Doing(t.NamedTuple):
 NOTHING = Doing(None, None)
 
 
-def doing(frame: FrameType | None, stacks: Stacks) -> Doing:
-    """Say what is going on at *frame*, the innermost one of a thread or greenlet."""
-    innermost = frame
-    library: list[FrameType] = []
+def doing(innermost: t.Callable[[], FrameType | None], stacks: Stacks) -> Doing:
+    """Say what is going on in a thread or greenlet.
+
+    :param innermost: answers its innermost frame.
+    """
+    with undisturbed:
+        steps, call = _look(innermost, stacks)
+    latest = steps[0].call if steps else call
+    return Doing(_meaning(steps, latest), None if call is None else site_of(call))
+
+
+class _Step(t.NamedTuple):
+    """A call of the library, and the module whose it is."""
+
+    call: Call
+    module: str
+
+
+def _look(innermost: t.Callable[[], FrameType | None], stacks: Stacks) -> tuple[list[_Step], Call | None]:
+    """Write down the library's calls from the innermost one outward, and the application's call in front of them.
+
+    Each frame is let go of when the next one is looked at, and thought about later: see :meth:`Holder.frame`.
+    """
+    steps: list[_Step] = []
+    frame = innermost()
     while frame is not None and frame.f_code is not stacks.boundary:
-        if stacks.is_application(frame.f_code.co_filename):
-            break
-        library.append(frame)
+        call = frame.f_code, frame.f_lasti
+        if stacks.is_application(call[0].co_filename):
+            return steps, call if stacks.depth else None
+        steps.append(_Step(call, str(frame.f_globals.get("__name__", ""))))
         frame = frame.f_back
-    call = stacks.application_call(frame)
-    return Doing(_meaning(library, innermost), None if call is None else site_of(call))
+    return steps, None
 
 
-def _meaning(library: list[FrameType], innermost: FrameType | None) -> str | None:
-    """Read the frames between the application and *innermost*; whoever the application called has the first word."""
-    modules = [str(frame.f_globals.get("__name__", "")) for frame in library]
+def _meaning(steps: list[_Step], latest: Call | None) -> str | None:
+    """Read the calls between the application and the *latest*; whoever the application called has the first word."""
+    modules = [each.module for each in steps]
     if any(module.startswith("sqlalchemy.pool.") for module in modules):
         return _WAITING
     if any(module.startswith("sqlalchemy.") for module in modules):
         return STATEMENT
-    for frame, module in zip(reversed(library), reversed(modules), strict=True):
-        words = _words_for(module, frame.f_code.co_name)
+    for (code, _), module in reversed(steps):
+        words = _words_for(module, code.co_name)
         if words is not None:
             return words
-    return None if innermost is None else _BUILTIN_MEANING.get(called_builtin(innermost) or "")
+    return None if latest is None else _BUILTIN_MEANING.get(called_builtin(*latest) or "")
 
 
 def _words_for(module: str, function: str) -> str | None:
@@ -140,13 +163,13 @@ def _words_for(module: str, function: str) -> str | None:
     return None
 
 
-def called_builtin(frame: FrameType) -> str | None:
-    """Name the function that *frame* is calling at this moment, or None where that is hard to tell.
+def called_builtin(code: CodeType, offset: int) -> str | None:
+    """Name the function that is called at *offset* of *code*, or None where that is hard to tell.
 
-    It is only asked of an innermost frame: what that calls has no frame, so it is written in C.
+    It is only asked of an innermost call: what that calls has no frame, so it is written in C.
     """
     try:
-        return _called(frame.f_code, frame.f_lasti)
+        return _called(code, offset)
     except Exception:  # a stack machine that is not known yet
         return None
 

@@ -253,14 +253,9 @@ class Errors:
         """Return the thread that is inside of *session*, which has no connection yet."""
         me = self._notice._holder()
         with undisturbed:
-            frames = sys._current_frames()
             for ref in self._ledger.holders.copy():
                 holder = ref()
-                if (
-                    holder is not None
-                    and holder is not me
-                    and _is_inside(session, holder.frame_among(frames))
-                ):
+                if holder is not None and holder is not me and _is_inside(session, holder.frame()):
                     return holder
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import typing as t
@@ -162,15 +163,16 @@ class Holder(Owner):
     def _greenlet(self) -> t.Any:
         return None if self.greenlet_ref is None else self.greenlet_ref()
 
-    def frame_among(self, frames: t.Mapping[int, FrameType]) -> FrameType | None:
+    def frame(self) -> FrameType | None:
         """Return the innermost frame of this thread or greenlet, or None when it is over.
 
-        :param frames: what every thread is running: ``sys._current_frames()``.
+        Nobody may keep it, nor one outside of it, for longer than it takes to go on to the next: what its function has in variables
+        outlives the function until then, and an open cursor among that would meet the next user of its connection.
         """
         if not self.is_alive:
             return None
-        suspended = getattr(self._greenlet, "gr_frame", None)
-        return frames.get(self.thread_ident) if suspended is None else suspended
+        suspended: FrameType | None = getattr(self._greenlet, "gr_frame", None)
+        return sys._current_frames().get(self.thread_ident) if suspended is None else suspended
 
 
 class Spell:

@@ -168,9 +168,7 @@ class Noticer:
         held = [each for each in self._ledger.checkouts if each.engine is info]
         held.sort(key=lambda each: each.began_at)
         now = clock()
-        with undisturbed:
-            frames = sys._current_frames()
-            lines = [described(each, self._ledger.stacks, now, frames, holder) for each in held]
+        lines = [described(each, self._ledger.stacks, now, holder) for each in held]
         self._ledger.closed.append(("timeout", info, now))
         self._file("pool_timeout", stack, scope, engine=info, holders=lines)
         own = next((each for each in held if each.user is holder and each.scope is scope), None)
@@ -262,8 +260,9 @@ class Noticer:
         if previous.ident == holder.ident:  # it was checked out before the watch began
             return
         with undisturbed:
-            frame = previous.frame_among(sys._current_frames())
+            frame = previous.frame()
             there = self._capture(frame) if frame is not None and _operates(frame, checkout) else None
+            del frame
         if there is not None:
             if checkout.transaction is not None:
                 self._ledger.contend(checkout.transaction.session_key)

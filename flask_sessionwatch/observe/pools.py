@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import typing as t
 from collections.abc import Iterable
-from types import FrameType
 
 from .doing import STATEMENT
 from .doing import doing
 from .driver import named_on_server
-from .frames import undisturbed
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Holder
 from .ledger import Ledger
 from .stack import Stacks
-
-Frames: t.TypeAlias = t.Mapping[int, FrameType]
 
 #: Seconds without a check-in after which a pool that somebody waits for is stuck.
 STUCK_AFTER = 1.0
@@ -72,9 +67,7 @@ def is_stuck(state: PoolState, stacks: Stacks, tick: float, now: float) -> bool:
     if still < least:
         return False
     # The stacks are looked at last: most pools never come here.
-    with undisturbed:
-        frames = sys._current_frames()
-        busy = any(doing(each.user.frame_among(frames), stacks).what == STATEMENT for each in state.held)
+    busy = any(doing(each.user.frame, stacks).what == STATEMENT for each in state.held)
     return not busy or still >= max(STUCK_IN_STATEMENT_AFTER, least)
 
 
@@ -83,9 +76,7 @@ def lasting(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.0995 else f"{seconds:.1f} s"
 
 
-def described(
-    checkout: Checkout, stacks: Stacks, now: float, frames: Frames, asking: Holder | None = None
-) -> str:
+def described(checkout: Checkout, stacks: Stacks, now: float, asking: Holder | None = None) -> str:
     """Say who holds a connection, since when and from where, and what they are doing now.
 
     :param asking: who asks; what they are doing is known.
@@ -95,7 +86,7 @@ def described(
     text = f"{scope}, held {lasting(now - checkout.began_at)} by thread '{checkout.holder.name}'"
     text += f", checked out at {site}" if site is not None else ""
     if checkout.user is not asking:
-        present = doing(checkout.user.frame_among(frames), stacks)
+        present = doing(checkout.user.frame, stacks)
         text += f", {present}" if present else ""
     number = checkout.pooled.server_id
     return text if number is None else f"{text}, {named_on_server(number, checkout.engine.dialect)}"

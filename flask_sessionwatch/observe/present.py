@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import typing as t
-from types import FrameType
 
-from . import greenlets
 from .doing import NOTHING
 from .doing import STATEMENT
 from .doing import Doing
@@ -26,27 +23,15 @@ class Present:
         self.stacks = stacks
         self._doing: dict[Holder, Doing] = {}
 
-    def frame(self, holder: Holder) -> FrameType | None:
-        """Return the innermost frame of *holder*, or None when it is over.
-
-        Nobody may keep it: what its function has in variables would outlive the function.
-        """
-        with undisturbed:
-            frames = sys._current_frames()
-        # A function that refers to its own frame is a cycle, so the caller's caller stands for this thread.
-        frames[greenlets.thread_ident()] = sys._getframe(2)
-        return holder.frame_among(frames)
-
     def stack(self, holder: Holder) -> Stack:
         """Return the present stack of *holder*."""
         with undisturbed:
-            return self.stacks.capture(self.frame(holder))
+            return self.stacks.capture_of(holder.frame)
 
     def doing(self, holder: Holder) -> Doing:
         """Say what *holder* is doing, and at which line of the application."""
         if holder not in self._doing:
-            with undisturbed:
-                self._doing[holder] = doing(self.frame(holder), self.stacks)
+            self._doing[holder] = doing(holder.frame, self.stacks)
         return self._doing[holder]
 
     def doing_with(self, checkout: Checkout) -> Doing:
@@ -66,16 +51,16 @@ class Present:
     def has_moved_on(self, holder: Holder, stack: Stack) -> bool:
         """Whether nothing of the application that was running in *stack* runs there any more."""
         codes = self.stacks.application_codes(stack)
+        if not codes:
+            return False
         with undisturbed:
-            frame = self.frame(holder)
-            if not codes or frame is None:
-                return False
-            outermost = codes[-1]
+            frame = holder.frame()
+            is_there = frame is not None
             while frame is not None:
-                if frame.f_code is outermost:
+                if frame.f_code is codes[-1]:
                     return False
                 frame = frame.f_back
-        return True
+        return is_there
 
 
 def in_transaction(checkout: Checkout) -> bool:

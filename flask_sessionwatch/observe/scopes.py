@@ -142,7 +142,7 @@ class Scopes:
         An async view runs on a thread of its own, which is done with it by now and about to end.
         """
         with undisturbed:
-            frame = holder.frame_among(sys._current_frames())
+            frame = holder.frame()
             while frame is not None:
                 filename = frame.f_code.co_filename
                 if self.ledger.stacks.is_application(filename) or _EVENT_LOOP in filename:

@@ -132,6 +132,13 @@ class Stacks:
         """Keep the calls from *frame* outward, innermost first."""
         return tuple(self._calls(frame, self.depth))
 
+    def capture_of(self, innermost: t.Callable[[], FrameType | None]) -> Stack:
+        """Keep the calls of another thread.
+
+        :param innermost: answers its innermost frame, of which nothing is kept for as long as its function may end.
+        """
+        return tuple(self._calls(innermost(), self.depth))
+
     def _calls(self, frame: FrameType | None, left: int) -> list[Call]:
         inner, boundary = self.inner, self.boundary
         calls: list[Call] = []

@@ -68,7 +68,7 @@ def _threads(engine: EngineInfo, capacity: int, moment: Moment) -> tuple[int, st
     # A server of greenlets has one for each open connection, most of them idle; and an ident may come again.
     users = list(moment.setup.users.get(engine, ()))
     threads = [holder for holder in users if holder.thread is not None]
-    seen = {holder.ident for holder in threads if moment.present.frame(holder) is not None}
+    seen = {holder.ident for holder in threads if holder.is_alive}
     if len(seen) > capacity or not (seen or moment.setup.foreseen):
         return len(seen), "its requests run on"
     server = moment.setup.server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import typing as t
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from ..finding import Finding
 from ..finding import Level
 from ..observe.engines import keeps_in_memory
-from ..observe.frames import undisturbed
 from ..observe.ledger import Checkout
 from ..observe.ledger import EngineInfo
 from ..observe.ledger import Incident
@@ -225,10 +223,8 @@ def _main_holder(held: list[Checkout], moment: Moment) -> Checkout:
 
 
 def _of_pool(state: PoolState, moment: Moment) -> dict[str, object]:
-    with undisturbed:
-        frames = sys._current_frames()
-        oldest = sorted(state.held, key=lambda each: each.began_at)[:_HOLDERS_TOLD]
-        holders = [described(each, moment.ledger.stacks, moment.now, frames) for each in oldest]
+    oldest = sorted(state.held, key=lambda each: each.began_at)[:_HOLDERS_TOLD]
+    holders = [described(each, moment.ledger.stacks, moment.now) for each in oldest]
     lines = [f"held by {holder}" for holder in holders]
     if len(state.held) > len(holders):
         lines.append(f"and by {len(state.held) - len(holders)} more")

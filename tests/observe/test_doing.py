@@ -13,11 +13,13 @@ import threading
 import time
 import types
 import typing as t
+import weakref
 
 import jinja2
 import pytest
 import sqlalchemy as sa
 
+from flask_sessionwatch.observe import doing as doing_module
 from flask_sessionwatch.observe.doing import NOTHING
 from flask_sessionwatch.observe.doing import STATEMENT
 from flask_sessionwatch.observe.doing import Doing
@@ -28,6 +30,11 @@ from tests.rules.conftest import until
 
 STACKS = Stacks()
 STACKS.add_paths([__file__.rpartition("tests")[0]])
+
+
+def at(frame: types.FrameType) -> t.Callable[[], types.FrameType]:
+    """Answer *frame*, as a thread that stands still does."""
+    return lambda: frame
 
 
 class Elsewhere:
@@ -52,8 +59,7 @@ class Elsewhere:
         said: list[str | None] = []
 
         def steady() -> bool:
-            frame = sys._current_frames().get(thread.ident or 0)
-            said.append(doing(frame, STACKS).what)
+            said.append(doing(lambda: sys._current_frames().get(thread.ident or 0), STACKS).what)
             return len(said) > 5 and len(set(said[-5:])) == 1
 
         until(steady)
@@ -99,7 +105,7 @@ def test_hard_to_tell() -> None:
         frames.append(sys._getframe(1))
 
     frame_of(1 if frames else 2)
-    assert called_builtin(frames[0]) in {None, "frame_of"}
+    assert called_builtin(frames[0].f_code, frames[0].f_lasti) in {None, "frame_of"}
 
 
 def test_locks(elsewhere: Elsewhere) -> None:
@@ -157,7 +163,7 @@ def test_template(elsewhere: Elsewhere) -> None:
     seen: list[Doing] = []
 
     def nap() -> str:
-        seen.append(doing(sys._getframe(1), STACKS))
+        seen.append(doing(at(sys._getframe(1)), STACKS))
         return ""
 
     template.render(nap=nap)
@@ -196,7 +202,7 @@ def library(module: str, function: str) -> t.Any:
 def test_libraries(module: str, function: str, words: str | None) -> None:
     """Modules are known by their names, whole packages or single functions of them."""
     nobody = Stacks()  # to which nothing here is the application
-    assert library(module, function)(lambda: doing(sys._getframe(1), nobody).what) == words
+    assert library(module, function)(lambda: doing(at(sys._getframe(1)), nobody).what) == words
 
 
 def test_server_around_the_application() -> None:
@@ -205,7 +211,7 @@ def test_server_around_the_application() -> None:
     dispatch = library("flask.app", "full_dispatch_request")
     stacks = Stacks(boundary=dispatch.__code__)
     view = library("plain", "view")
-    assert send(lambda: dispatch(lambda: view(lambda: doing(sys._getframe(1), stacks)))) == NOTHING
+    assert send(lambda: dispatch(lambda: view(lambda: doing(at(sys._getframe(1)), stacks)))) == NOTHING
 
 
 def test_waiting_for_the_pool(elsewhere: Elsewhere) -> None:
@@ -220,14 +226,44 @@ def test_waiting_for_the_pool(elsewhere: Elsewhere) -> None:
 
 def test_nobody() -> None:
     """Of a thread that is over nothing is said."""
-    assert doing(None, STACKS) == NOTHING
+    assert doing(lambda: None, STACKS) == NOTHING
     assert not NOTHING
 
 
 def test_as_text() -> None:
     """As text, only what is known is named."""
-    said = doing(sys._getframe(), STACKS)
+    said = doing(at(sys._getframe()), STACKS)
     assert said.site is not None
     assert str(said) == f"now at {said.site}"
     assert str(Doing("asleep", said.site)) == f"now asleep at {said.site}"
     assert str(Doing("asleep", None)) == "now asleep"
+
+
+class _Kept:
+    """What a function has in a variable, like an open cursor."""
+
+
+def _work(inside: threading.Event, go_on: threading.Event, kept: list[weakref.ref[_Kept]]) -> None:
+    """Wait with something in a variable."""
+    own = _Kept()
+    kept.append(weakref.ref(own))
+    inside.set()
+    go_on.wait()
+
+
+def test_variables_do_not_outlive_their_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a function has in variables ends with it, also while somebody thinks about what it was doing."""
+    inside, go_on, kept = threading.Event(), threading.Event(), list[weakref.ref[_Kept]]()
+    thread = threading.Thread(target=_work, args=(inside, go_on, kept))
+    thread.start()
+    assert inside.wait(10)
+    thought = []
+
+    def think(*_: object) -> None:
+        go_on.set()
+        thread.join(10)
+        thought.append(kept[0]())
+
+    monkeypatch.setattr(doing_module, "_meaning", think)
+    doing(lambda: sys._current_frames().get(thread.ident or 0), STACKS)
+    assert thought == [None]
