@@ -22,6 +22,7 @@ from .observe.ledger import Incident
 from .observe.ledger import Ledger
 from .observe.ledger import Scope
 from .observe.middleware import url_rule_of
+from .observe.once import Once
 from .observe.setup import Inherited
 from .observe.setup import Setup
 from .report.allowed import Allowed
@@ -91,7 +92,7 @@ class Watched:
         judges_all = any(rule.every_scope for rule in self.rules)
         self.ears: Mapping[t.Any, t.Any] = {"a rule": True} if judges_all else scope_ended.receivers
 
-    @functools.cached_property
+    @Once
     def store(self) -> str | None:
         """The URL of its store, "memory:" for none, or None for the file in its instance folder.
 

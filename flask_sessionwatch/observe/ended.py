@@ -9,12 +9,12 @@ from __future__ import annotations
 import typing as t
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cached_property
 
 from .ledger import Checkout
 from .ledger import EngineInfo
 from .ledger import Scope
 from .ledger import Transaction
+from .once import Once
 
 #: Name and kind of a scope.
 Label: t.TypeAlias = tuple[str, str]
@@ -75,7 +75,7 @@ class Ended:
             label = self._labels_of_rules[key] = scope.name, scope.kind
         return label
 
-    @cached_property
+    @Once
     def scopes_by_label(self) -> dict[Label, list[Scope]]:
         """The scopes by name and kind."""
         found: defaultdict[Label, list[Scope]] = defaultdict(list)
@@ -83,7 +83,7 @@ class Ended:
             found[self.label_of(scope)].append(scope)
         return found
 
-    @cached_property
+    @Once
     def checkouts_by_engine(self) -> dict[EngineInfo, list[Checkout]]:
         """The check-outs by engine."""
         found: defaultdict[EngineInfo, list[Checkout]] = defaultdict(list)

@@ -565,7 +565,7 @@ class Transaction(Writes):
     identity_ref: Ref
 
     rolled_back: Rare[bool] = Rare(False)
-    #: The tables it has written while others were open, with the primary keys of the rows; None where any row may be.
+    #: The tables it has written while long ones were open, with the primary keys of the rows; None where any row may be.
     tables: Rare[dict[str, set[tuple[t.Any, ...]] | None] | None] = Rare(None)
     #: The application's call that ended it, where it was begun by begin() or closed in the middle of a request.
     ended_by: Rare[Call | None] = Rare(None)
@@ -840,7 +840,7 @@ class Ledger:
         self.pooled: set[weakref.ref[Pooled]] = set()
         #: Sessions' root transactions by the number of the Session.
         self.transactions: dict[int, Transaction] = {}
-        #: Those of them that are more than a request's view, which reads one state and is done.
+        #: Those of them that last: a request's are entered at a tick, or when its answer is begun, all others at once.
         self.long: set[Transaction] = set()
         #: The numbers of Sessions that a thread was refused because another one was using them.
         self.contested: set[int] = set()

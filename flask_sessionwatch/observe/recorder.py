@@ -522,7 +522,8 @@ class Recorder:
             return
         else:
             target.cursor = cursor
-        if self.ledger.long:
+        long = self.ledger.long
+        if long and (len(long) > 1 or checkout.transaction not in long):
             self.notice.stale.note_table(checkout.transaction, context)
         if target.wrote_at is None:
             error = handled()
@@ -636,6 +637,7 @@ class Recorder:
             if scope.begun is None:
                 scope.begun = begun
                 if scope.answer is not None:
+                    self.ledger.long.add(begun)
                     self.notice.further(begun, session, sys._getframe(2))
             else:
                 self.notice.further(begun, session, sys._getframe(2))

@@ -119,6 +119,8 @@ class Scopes:
             transaction.scope = outer
             scope.leave(transaction)
             outer.enter(transaction)
+            if outer.kind != "request":
+                self.ledger.long.add(transaction)
         for checkout in scope.checkouts:
             checkout.origin = checkout.origin or scope
             checkout.scope = outer
@@ -130,6 +132,7 @@ class Scopes:
             if transaction.holder is not scope.holder and self._is_busy(transaction.holder):
                 transaction.scope = None
                 scope.leave(transaction)
+                self.ledger.long.add(transaction)
         for checkout in scope.checkouts:
             if checkout.user is not scope.holder and self._is_busy(checkout.user):
                 checkout.scope = None

@@ -6,7 +6,6 @@ is what a running frame knows for free; the line is looked up in the code object
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import sysconfig
@@ -80,6 +79,7 @@ class Stacks:
         inner: CodeType | None = None,
         hooks: Mapping[CodeType, str] | None = None,
     ) -> None:
+        self.depth = 1
         self.keep(depth)
         self.boundary = boundary
         self.inner = inner
@@ -93,12 +93,13 @@ class Stacks:
 
     def keep(self, depth: int) -> None:
         """Keep *depth* frames of each stack from now on; 0 keeps none."""
-        self.depth: int = depth
-        # What is not to be kept need not be found. Never by way of vars(), which makes every attribute slower for good.
-        with contextlib.suppress(AttributeError):
-            del self.capture_application
+        # Set and deleted only where that changes anything: the method is called faster while no instance has one of that name.
         if not depth:
             self.capture_application = self._capture_nothing  # type: ignore[method-assign]
+        elif not self.depth:
+            self.depth = depth
+            del self.capture_application
+        self.depth = depth
 
     def mark_ways(self, fork: int, marks: t.Container[CodeType], strayed: t.Callable[[], None]) -> None:
         """Call *strayed* at each capture behind *fork* whose way through the library leads past all *marks*."""
@@ -195,7 +196,7 @@ class Stacks:
         there again, and walks only when it is not.
 
         :param fork: how many frames above the caller the ways through the library part.
-        :param hint: tells ways apart that part further out.
+        :param hint: tells ways apart that part further out; never 0, under which those of captures are known.
         """
         way = hint
         try:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 
 from ..finding import LEVELS
@@ -27,6 +26,7 @@ from ..observe.ledger import Scope
 from ..observe.ledger import Spell
 from ..observe.ledger import Transaction
 from ..observe.ledger import clock
+from ..observe.once import Once
 from ..observe.pools import PoolState
 from ..observe.pools import lasting
 from ..observe.pools import pool_states
@@ -69,33 +69,33 @@ class Moment:
         self.now: float = clock()
         self._concerns = concerns
 
-    @cached_property
+    @Once
     def present(self) -> Present:
         """What every thread is doing now."""
         return Present(self.ledger.stacks)
 
-    @cached_property
+    @Once
     def pools(self) -> list[PoolState]:
         """Every pool that has a limit."""
         return pool_states(self.ledger, self.live)
 
-    @cached_property
+    @Once
     def live(self) -> set[Checkout]:
         """Every live check-out, whoever it concerns."""
         return self.ledger.checkouts
 
-    @cached_property
+    @Once
     def checkouts(self) -> list[Checkout]:
         """Every live check-out that concerns this application, oldest first."""
         own = [each for each in self.live if self._concerns(each.scope) and not each.engine.ignored]
         return sorted(own, key=lambda each: each.began_at)
 
-    @cached_property
+    @Once
     def used(self) -> Counter[EngineInfo]:
         """How many connections of each engine are checked out, whoever they concern."""
         return Counter(each.engine for each in self.live)
 
-    @cached_property
+    @Once
     def transactions(self) -> list[Transaction]:
         """Every live Session transaction that concerns this application, oldest first."""
         live = [each for each in self.ledger.transactions.copy().values() if self._concerns(each.scope)]
