@@ -49,8 +49,7 @@ looking those up is left out, for every watcher alike, and each figure is a mean
 """
 _SECONDS = """\
 CPU time is that of the thread that serves the request: the median of {rounds} short slices for each, in turns, on one core. It has
-what the instructions leave out: garbage collection, which is off while those are counted and has more to walk beside a watcher,
-and caches that are colder.
+garbage collection in it, which is off while instructions are counted.
 """
 _GROWTH = """\
 ## How it grows
@@ -262,14 +261,9 @@ def _throughput() -> Iterator[str]:
     yield "## Throughput\n"
     yield (
         "Requests per second that `wrk` gets from one gunicorn worker on PostgreSQL, with and without the watch in turns: "
-        "medians, and the mean of the ratios over several such pairs of servers with its standard error. The worker has one core. "
+        "medians, and the mean of the ratios over several such pairs of servers with its standard error. Where wrk can have another, the worker has one core. "
         f"The pages are those of the demo's shop that have no bug. The aim for them is a ratio of {LEAST}, which "
         f"{reached} of {len(judged)} reach within that error."
-    )
-    yield (
-        "What is missing has three parts: the request itself, as in the first part of this page; the watchdog, which runs on the "
-        "same core; and the garbage collector, for which records that wait to be counted are objects that stay, so that it walks "
-        "the whole process more often."
     )
     yield _about(results["about"])
     yield _rows(

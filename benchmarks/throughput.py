@@ -1,6 +1,6 @@
 """Requests per second under gunicorn, with and without the watch.
 
-    python benchmarks/throughput.py [--applications shop,bare] [--threads 1,2,4,8] [--pairs 6] [--rounds 3]
+    python benchmarks/throughput.py [--applications shop,bare] [--threads 1,2,4,8] [--pairs 6] [--rounds 4]
 
 Of the demo's shop those pages are asked for that have no bug; what the bare application of the other benchmarks adds is the
 hardest case there is, a request that does next to nothing. A gunicorn with the watch and one without are up together, each with
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import math
 import os
 import re
@@ -109,6 +110,7 @@ def _measure(
             }
             for asked, pairs in turns.items():
                 for port in ports.values():
+                    _wait_for_page(port)
                     _ask(port, asked, threads, _WARM_UP)
                 pairs.append([_take_turns(ports, asked, threads, number) for number in range(options.rounds)])
     return [{"application": name, **_row(asked, threads, pairs)} for asked, pairs in turns.items()]
@@ -161,6 +163,7 @@ def _gunicorn(watcher: str, application: Application, threads: int, url: str) ->
 
 def _on(processor: int) -> list[str]:
     """Begin a command that is to run on *processor* alone, where there are two to be told apart."""
+    # Where there is taskset, there is this.
     can = shutil.which("taskset") is not None and {0, 1} <= os.sched_getaffinity(0)
     return ["taskset", "--cpu-list", str(processor)] if can else []
 
@@ -179,6 +182,15 @@ def _answers(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def _wait_for_page(port: int) -> None:
+    """Wait until the worker has loaded its application: gunicorn listens before that."""
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", port, timeout=_START_SECONDS)
+    ) as connection:
+        connection.request("GET", "/")
+        connection.getresponse().read()
 
 
 def _free_port() -> int:
@@ -206,7 +218,7 @@ def _ask(port: int, asked: str, connections: int, seconds: int) -> float:
         command += ["--script", script.name, f"http://127.0.0.1:{port}{path}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    if found is None or "Non-2xx" in done.stdout:
+    if found is None or float(found[1]) == 0.0 or "Non-2xx" in done.stdout:
         raise RuntimeError(f"wrk got no proper answers:\n{done.stdout}")
     return float(found[1])
 
@@ -218,7 +230,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=names, default=["1", "2", "4", "8"], help="of each worker")
     parser.add_argument("--pairs", type=int, default=6, help="of servers, one after the other")
-    parser.add_argument("--rounds", type=int, default=3, help="in which wrk asks each of them once")
+    parser.add_argument("--rounds", type=int, default=4, help="in which wrk asks each of them once")
     parser.add_argument("--database", default="postgresql")
     return parser.parse_args()
 

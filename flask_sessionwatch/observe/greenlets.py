@@ -45,7 +45,7 @@ class Own:
 
     #: When it began to connect.
     connecting_at: float | None
-    #: The record of it.
+    #: Its record in the ledger.
     holder: t.Any
 
     def __init__(self, greenlet: t.Any) -> None:
@@ -61,7 +61,7 @@ class GreenletLocal:
     def __init__(self, threads: t.Any) -> None:
         self._threads = threads
         self._greenlets: weakref.WeakKeyDictionary[t.Any, Own] = weakref.WeakKeyDictionary()
-        #: Leads to what the greenlet has that asked last: mostly it is the same one that asks next.
+        #: Leads to what belongs to the greenlet that asked last: mostly the same one asks next.
         self._latest: t.Callable[[], Own | None] = _nothing
         self._current: t.Callable[[], t.Any] = sys.modules["greenlet"].getcurrent
 

@@ -352,8 +352,12 @@ class Recorder:
             self.failed("checkin")
 
     def _end_checkout(self, checkout: Checkout) -> None:
-        """End *checkout* by itself."""
-        checkout.ended_at = clock()
+        """End *checkout* by itself, unless a signal's handler or another thread has done so meanwhile."""
+        now = clock()
+        # Between these two lines Python lets nobody else run.
+        if checkout.ended_at is not None:
+            return
+        checkout.ended_at = now
         if checkout.cursor is not None:
             checkout.cursor = None
         checkout.proxy = _gone
@@ -829,9 +833,10 @@ class Recorder:
         self.ledger.long.discard(transaction)
         transaction.ended_at = now = clock()
         transaction.cursor = None
-        for checkout in transaction.held:
-            checkout.ended_at = now
-            self._release(checkout)
+        for checkout in transaction.checkouts:
+            if checkout.ended_at is None:
+                checkout.ended_at = now
+                self._release(checkout)
         if transaction.scope is not None:
             transaction.scope.leave(transaction)
             transaction.scope.last_transaction = transaction

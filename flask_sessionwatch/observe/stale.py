@@ -18,7 +18,7 @@ from .ledger import Transaction
 from .ledger import clock
 from .stack import Stack
 
-#: Seconds after which a request's transaction counts as a long one, while its body is not yet sent.
+#: Seconds after which a request's transaction becomes a long one at the next tick, while its body is not yet sent.
 _LONG = 1.0
 #: Objects among which is looked for old ones.
 _OBJECTS_SEEN = 1_000

@@ -156,19 +156,25 @@ def test_depth_zero() -> None:
     assert stacks.site(stack) is None
 
 
-def test_depth_zero_where_the_way_is_known() -> None:
-    """Where no stacks are kept, a line is found by a jump all the same, and that jump leads to no stack."""
+def test_stacks_are_kept_from_now_on() -> None:
+    """What was found while no stacks were kept is no way that a capture takes later, past a mark."""
+    strayed: list[str] = []
     stacks = Stacks(depth=0)
+    stacks.mark_ways(0, frozenset(), lambda: strayed.append("strayed"))
     stacks.add_paths([os.path.dirname(HERE)])
     library: dict[str, t.Any] = {}
     types.FunctionType(
         compile("def ask(what, *how):\n    return what(*how)", "library.py", "exec"), library
     )()
-    for _ in range(2):
-        frame = library["ask"](stacks.application_frame, 0, 1)
-        assert frame is not None
-        assert frame.f_code.co_name == "test_depth_zero_where_the_way_is_known"
-        assert library["ask"](stacks.capture_application, 0) == ()
+    frame = library["ask"](stacks.application_frame, 0, 1)
+    assert frame is not None
+    assert frame.f_code.co_name == "test_stacks_are_kept_from_now_on"
+    assert library["ask"](stacks.capture_application, 0) == ()
+    stacks.keep(5)
+    assert stacks.frames(library["ask"](stacks.capture_application, 0))
+    assert strayed == ["strayed", "strayed"]
+    stacks.keep(0)
+    assert library["ask"](stacks.capture_application, 0) == ()
 
 
 def test_depth_beyond_the_stack() -> None:
