@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import typing as t
 import weakref
 
@@ -16,6 +17,7 @@ from sqlalchemy import orm
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
 from flask_sessionwatch.observe import identity
+from flask_sessionwatch.observe import recorder as recorder_module
 from tests.rules.conftest import Base
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
@@ -888,6 +890,22 @@ def test_session_is_known_by_its_number(world: World) -> None:
     assert ledger.transactions == {other.hash_key: begun}
     other.close()
     assert not ledger.transactions
+
+
+def test_ended_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check-out that a signal's handler ends, while it is about to end, is counted once."""
+    process = extension._process
+    with world.engine.connect():
+        (checkout,) = process.ledger.checkouts
+
+        def interrupted() -> float:
+            monkeypatch.setattr(recorder_module, "clock", time.monotonic)
+            process.recorder._end_checkout(checkout)
+            return time.monotonic()
+
+        monkeypatch.setattr(recorder_module, "clock", interrupted)
+        process.recorder._end_checkout(checkout)
+    assert list(process.ledger.closed).count(checkout) == 1
 
 
 def test_sessions_that_sqlalchemy_does_not_list(monkeypatch: pytest.MonkeyPatch) -> None:

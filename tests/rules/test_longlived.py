@@ -4,6 +4,7 @@ import threading
 import time
 import typing as t
 
+import flask
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -167,8 +168,8 @@ def test_waiting_loop(world: World) -> None:
     assert "while it waits" in finding.message
 
 
-def test_view_that_reads_twice(world: World) -> None:
-    """SW304: a request's view that reads the same again while others write is one short piece of work."""
+def _view_that_looks_again(world: World, between: t.Callable[[], object]) -> None:
+    """Ask for a view that reads the same six times, and each time do something before others write."""
 
     @world.view()
     def view() -> str:
@@ -176,30 +177,60 @@ def test_view_that_reads_twice(world: World) -> None:
             kept = []
             for _ in range(6):
                 kept.append(_ann(session))
+                between()
                 in_thread(lambda: _hit(world))
         return "ok"
 
     world.open()
     world.watch.tick()
+
+
+def test_view_that_reads_twice(world: World) -> None:
+    """SW304: a request's view that reads the same again while others write is one short piece of work."""
+    _view_that_looks_again(world, lambda: None)
     assert world.told("SW304") == []
 
 
 def test_request_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """SW304: a request that goes on reading for long is no short piece of work any more."""
     monkeypatch.setattr(stale, "_LONG", 0.0)
+    _view_that_looks_again(world, world.watch.tick)
+    assert world.told("SW304")
+
+
+def test_body_that_reads_again(world: World) -> None:
+    """SW304: what begins while a body is sent lasts as long as the client likes, and is long at once."""
+    world.configure(tick=600.0)
 
     @world.view()
-    def view() -> str:
-        with orm.Session(world.engine) as session:
-            kept = []
-            for _ in range(6):
-                kept.append(_ann(session))
-                world.watch.tick()
-                in_thread(lambda: _hit(world))
-        return "ok"
+    def view() -> t.Any:
+        def body() -> t.Iterator[str]:
+            yield "begun"
+            with orm.Session(world.engine) as session:
+                kept = []
+                for _ in range(6):
+                    kept.append(_ann(session))
+                    in_thread(lambda: _hit(world))
+            yield "ended"
+
+        return flask.Response(body())
 
     world.open()
+    world.watch.tick()
     assert world.told("SW304")
+
+
+def test_writer_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that writes while nothing else is open notes nothing of it."""
+    noted: list[object] = []
+    monkeypatch.setattr(stale.Stale, "note_table", lambda self, *args: noted.append(args))
+    with world.watch.scope("worker"):
+        _add(world)
+        assert noted == []
+        with orm.Session(world.engine) as other:
+            other.begin()
+            _add(world)
+    assert noted
 
 
 def test_who_is_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
