@@ -79,7 +79,7 @@ class Stacks:
         inner: CodeType | None = None,
         hooks: Mapping[CodeType, str] | None = None,
     ) -> None:
-        self.depth = 1
+        self.depth: int = 1
         self.keep(depth)
         self.boundary = boundary
         self.inner = inner
