@@ -27,6 +27,7 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -279,6 +280,7 @@ def signals(stage: Stage) -> None:
 
 def forks(stage: Stage) -> None:
     """Forks in the middle of a scope that holds a connection, beside eight threads; each child works and counts by itself."""
+    event.listen(stage.engine, "do_connect", _connect_guarded)
     crew = [threading.Thread(target=stage.until_over) for _ in range(8)]
     for thread in crew:
         thread.start()
@@ -286,7 +288,8 @@ def forks(stage: Stage) -> None:
     while stage.is_on():
         with stage.scope(), orm.Session(stage.engine) as session:
             session.execute(_ONE)
-            child = os.fork()
+            with _in_sqlite:
+                child = os.fork()
             if child == 0:
                 _live_as_child(stage, own)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -295,6 +298,39 @@ def forks(stage: Stage) -> None:
         time.sleep(0.02)
     for thread in crew:
         thread.join()
+
+
+#: SQLite has locks that a child waits for in vain if a thread of its parent had one: at a fork nobody may be inside of it.
+_in_sqlite = threading.Lock()
+
+
+def _guarded(method: Callable[..., t.Any]) -> Callable[..., t.Any]:
+    def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        with _in_sqlite:
+            return method(*args, **kwargs)
+
+    return call
+
+
+class _Cursor(sqlite3.Cursor):
+    execute = _guarded(sqlite3.Cursor.execute)
+    fetchall = _guarded(sqlite3.Cursor.fetchall)
+    fetchone = _guarded(sqlite3.Cursor.fetchone)
+    close = _guarded(sqlite3.Cursor.close)
+
+
+class _Connection(sqlite3.Connection):
+    commit = _guarded(sqlite3.Connection.commit)
+    rollback = _guarded(sqlite3.Connection.rollback)
+    close = _guarded(sqlite3.Connection.close)
+
+    def cursor(self, factory: t.Any = _Cursor) -> t.Any:
+        return super().cursor(factory)
+
+
+def _connect_guarded(_dialect: object, _record: object, args: t.Any, kwargs: t.Any) -> sqlite3.Connection:
+    with _in_sqlite:
+        return sqlite3.connect(*args, **kwargs, factory=_Connection)
 
 
 def _live_as_child(stage: Stage, own: orm.Session) -> t.NoReturn:
