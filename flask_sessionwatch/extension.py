@@ -13,9 +13,9 @@ import flask
 
 from .cli import sessionwatch
 from .finding import Finding
-from .observe.ledger import Scope
 from .observe.middleware import hook_in
 from .observe.middleware import unhook
+from .observe.records import Scope
 from .observe.server import Server
 from .observe.startup import startup
 from .process import Process

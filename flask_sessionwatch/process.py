@@ -19,13 +19,13 @@ from .finding import Finding
 from .member import PARTING_SECONDS
 from .member import Member
 from .observe.ended import Ended
-from .observe.ledger import Incident
 from .observe.ledger import Ledger
-from .observe.ledger import Scope
-from .observe.ledger import current_scope
 from .observe.listeners import Listeners
 from .observe.recorder import ERRORS_ENDURED
 from .observe.recorder import Recorder
+from .observe.records import Incident
+from .observe.records import Scope
+from .observe.records import current_scope
 from .observe.scopes import Scopes
 from .observe.server import Server
 from .observe.setup import Inherited

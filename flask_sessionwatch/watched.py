@@ -18,11 +18,11 @@ import flask
 from .finding import LEVELS
 from .finding import Finding
 from .observe.ended import Ended
-from .observe.ledger import Incident
 from .observe.ledger import Ledger
-from .observe.ledger import Scope
 from .observe.middleware import url_rule_of
 from .observe.once import Once
+from .observe.records import Incident
+from .observe.records import Scope
 from .observe.setup import Inherited
 from .observe.setup import Setup
 from .report.allowed import Allowed

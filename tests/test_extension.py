@@ -28,9 +28,9 @@ from flask_sessionwatch import Finding
 from flask_sessionwatch import FindingRaised
 from flask_sessionwatch import Rule
 from flask_sessionwatch import SessionWatch
-from flask_sessionwatch.observe.ledger import Checkout
-from flask_sessionwatch.observe.ledger import Scope
-from flask_sessionwatch.observe.ledger import Transaction
+from flask_sessionwatch.observe.records import Checkout
+from flask_sessionwatch.observe.records import Scope
+from flask_sessionwatch.observe.records import Transaction
 from flask_sessionwatch.rules import Moment
 from flask_sessionwatch.rules.connections import LeakedConnection
 from flask_sessionwatch.rules.connections import LongCheckout

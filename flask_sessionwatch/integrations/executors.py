@@ -8,7 +8,7 @@ import functools
 import typing as t
 from collections.abc import Callable
 
-from ..observe.ledger import current_scope
+from ..observe.records import current_scope
 from .scoped import Watch
 from .scoped import name_of
 from .scoped import scoped

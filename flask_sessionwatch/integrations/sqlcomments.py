@@ -9,7 +9,7 @@ import flask
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from ..observe.ledger import current_scope
+from ..observe.records import current_scope
 from ..report.logs import logger
 
 

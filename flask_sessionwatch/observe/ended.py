@@ -10,11 +10,11 @@ import typing as t
 from collections import defaultdict
 from collections.abc import Iterable
 
-from .ledger import Checkout
-from .ledger import EngineInfo
-from .ledger import Scope
-from .ledger import Transaction
 from .once import Once
+from .pooled import EngineInfo
+from .records import Checkout
+from .records import Scope
+from .records import Transaction
 
 #: Name and kind of a scope.
 Label: t.TypeAlias = tuple[str, str]

@@ -10,13 +10,13 @@ import weakref
 
 import sqlalchemy as sa
 
+from .clock import clock
 from .driver import begins_by_itself
 from .driver import opens_in_autocommit
 from .driver import server_id
-from .ledger import EngineInfo
 from .ledger import Ledger
-from .ledger import Pooled
-from .ledger import clock
+from .pooled import EngineInfo
+from .pooled import Pooled
 
 KEY = "flask_sessionwatch"
 

@@ -21,17 +21,17 @@ from sqlalchemy.orm import exc as orm_exc
 
 from .engines import pooled_of
 from .frames import undisturbed
-from .ledger import Checkout
-from .ledger import Holder
-from .ledger import Incident
+from .holder import Holder
 from .ledger import Ledger
-from .ledger import Scope
-from .ledger import Transaction
+from .library import is_library
+from .library import session_codes
 from .notice import Noticer
-from .notice import add_hint
 from .notice import closed_midway
-from .notice import is_library
-from .notice import session_codes
+from .raised import add_hint
+from .records import Checkout
+from .records import Incident
+from .records import Scope
+from .records import Transaction
 from .stack import Stack
 
 #: Errors filed for one scope, or between two ticks: a loop that swallows them must not fill the memory.

@@ -22,3 +22,9 @@ def session_of(key: int) -> t.Any:
 def remember(session: t.Any) -> None:
     """Enter *session*; needed only where SQLAlchemy does not do it."""
     _sessions[session.hash_key] = session
+
+
+def next_session_number() -> int:
+    """Return a number that is above that of every Session which exists; 0 where SQLAlchemy does not count them."""
+    count = getattr(orm.session, "_new_sessionid", None)
+    return 0 if count is None else int(count())

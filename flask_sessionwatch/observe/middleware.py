@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import flask
 from werkzeug.exceptions import HTTPException
 
-from .ledger import Scope
-from .ledger import current_scope
-from .notice import next_session_number
+from .identity import next_session_number
+from .records import Scope
+from .records import current_scope
 from .scopes import Judge
 from .scopes import Scopes
 

@@ -6,70 +6,57 @@ events, so it writes facts down and judges nothing; the rules do that, later.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import inspect
-import os
-import re
 import sys
 import typing as t
 import weakref
-from types import CodeType
 from types import FrameType
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
-from .driver import cursor_is_closed
+from .clock import clock
 from .driver import driver_autocommits
 from .driver import has_failed
 from .driver import opens_in_autocommit
 from .engines import keeps_in_memory
 from .frames import undisturbed
-from .ledger import Checkout
-from .ledger import EngineInfo
-from .ledger import Failure
-from .ledger import Holder
-from .ledger import Incident
+from .growth import Growths
+from .holder import Holder
 from .ledger import Ledger
-from .ledger import Pooled
-from .ledger import Scope
-from .ledger import Stream
-from .ledger import Transaction
-from .ledger import clock
+from .library import is_library
+from .library import passes
+from .library import session_codes
 from .outcomes import Outcomes
 from .outcomes import is_work
+from .pooled import EngineInfo
+from .pooled import Pooled
 from .pools import described
+from .raised import add_hint
+from .raised import add_note
+from .raised import chain
+from .raised import stack_of
+from .records import Checkout
+from .records import Failure
+from .records import Incident
+from .records import Scope
+from .records import Stream
+from .records import Transaction
+from .results import RowCount
 from .stack import Stack
 from .stack import awaiting_frame
 from .stack import runs
 from .stale import Stale
 
-_WRITING_WORDS = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE ", "REPLAC"))
-#: A writing statement inside a WITH clause, or behind it.
-_WRITING_CTE = re.compile(r"[()]\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _SAVEPOINT_WORDS = ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
 #: Streaming results of one scope that are kept before those that are gone are dropped.
 _STREAMS_KEPT = 100
 #: How Flask begins to say that there is no app context.
 _NO_CONTEXT = "Working outside of application context"
-#: Below this folder is SQLAlchemy.
-LIBRARY = os.path.join(os.path.dirname(sa.__file__), "")
 #: sqlite3 says so when a connection is used on another thread than the one that opened it.
 _SQLITE_WRONG_THREAD = "SQLite objects created in a thread"
-
-
-def session_codes(*names: str) -> frozenset[CodeType]:
-    """Return the code of methods of Session and SessionTransaction, behind their decorators."""
-    methods = [
-        getattr(owner, name, None) for owner in (orm.Session, orm.SessionTransaction) for name in names
-    ]
-    methods += [getattr(method, "__wrapped__", None) for method in methods]
-    codes = (getattr(method, "__code__", None) for method in methods)
-    return frozenset(code for code in codes if code is not None)
-
 
 # Who ends a transaction is read off the stack: close() fires no event of its own.
 _CLOSING = session_codes("close", "reset")
@@ -110,7 +97,7 @@ class Noticer:
         #: Whether the first session belongs to the current app context and the second to one around that.
         self.in_nested_context: t.Callable[[t.Any, t.Any], bool] = lambda session, other: False
         self.stale: Stale = Stale(ledger)
-        self._growths: weakref.WeakKeyDictionary[t.Any, Growth] = weakref.WeakKeyDictionary()
+        self._growths: Growths = Growths()
         #: Asks for a tick at once, for what may not wait.
         self.hurry: t.Callable[[], None] = _nothing
         self.outcomes: Outcomes = Outcomes(ledger, holder)
@@ -174,7 +161,7 @@ class Noticer:
         own = next((each for each in held if each.user is holder and each.scope is scope), None)
         if own is not None:
             self._file("nested", stack, scope, None, other=own, use=1.0)
-        _add_note(error, f"The pool of engine '{info.name}' is held by:", lines)
+        add_note(error, f"The pool of engine '{info.name}' is held by:", lines)
 
     def engine_used(self, info: EngineInfo, frame: FrameType) -> None:
         """Follow an engine until it has been used in a second scope: one that never is was made for one only."""
@@ -313,11 +300,11 @@ class Noticer:
         scope = self._scope()
         for transaction in () if scope is None else scope.transactions:
             if len(transaction.checkouts) > 1:
-                self.outcomes.commit_failed(transaction, _stack_of(error))
+                self.outcomes.commit_failed(transaction, stack_of(error))
         status = getattr(error, "code", None)
         if isinstance(status, int) and status < 500:
             return  # an answer, such as abort(404), to whatever was caught before
-        for each in _chain(error):
+        for each in chain(error):
             if isinstance(each, sa_exc.SQLAlchemyError):
                 follow_up = self.leaving.pop(each, None)
                 if follow_up is not None:
@@ -332,7 +319,7 @@ class Noticer:
             return
         self._told_last = holder.ident, id(error)
         add_hint(error, "push an app context where this thread begins its work: 'with app.app_context():'.")
-        self._file("no_context", _stack_of(error)[: self._ledger.stacks.depth], self._scope())
+        self._file("no_context", stack_of(error)[: self._ledger.stacks.depth], self._scope())
 
     def further(self, transaction: Transaction, session: t.Any, frame: FrameType) -> None:
         """Look at a transaction that is not the first thing in its scope."""
@@ -350,7 +337,7 @@ class Noticer:
         if scope.session_number is None:
             return "teardown"  # only that runs between the answer's first line and its body
         older = session.hash_key < scope.session_number
-        if older or (not self.in_context() and _passes(frame, _REGISTRY)):
+        if older or (not self.in_context() and passes(frame, _REGISTRY)):
             return "stream"
         return None
 
@@ -545,14 +532,8 @@ class Noticer:
 
     def grown(self, scope: Scope | None, frame: FrameType, session: t.Any) -> None:
         """Follow how many objects a session keeps from commit to commit."""
-        limit = self._ledger.most_objects
-        count = len(session.identity_map)
-        if count * _FOLLOWED_FROM <= limit:
-            return
-        growth = self._growths.get(session)
-        if growth is None:
-            growth = self._growths[session] = Growth(limit)
-        if growth.has_passed(count):
+        count = self._growths.past(self._ledger.most_objects, session)
+        if count:
             # Not to the scope: one that ends never does not tell until then.
             incident = Incident("grown", self._capture(frame), self._holder(), scope, None, objects=count)
             self._ledger.incidents.append(incident)
@@ -677,92 +658,6 @@ def _continues(closed: Transaction, session: t.Any) -> bool:
     return registry is not None and registry.registry.has() and registry.registry() is session
 
 
-def is_library(filename: str) -> bool:
-    """Whether *filename* is SQLAlchemy's, or made by it."""
-    return filename.startswith((LIBRARY, "<"))
-
-
-def _chain(error: BaseException | None) -> t.Iterator[BaseException]:
-    """Walk from *error* to what it was raised from, or while handling what."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-#: A session is followed from this part of the limit on.
-_FOLLOWED_FROM = 4
-#: What is loaded once and kept makes a session grow once.
-_GROWTHS = 3
-
-
-class Growth:
-    """How a session has grown: the most objects it kept, and how often it came to keep more."""
-
-    __slots__ = ("__weakref__", "limit", "most", "times")
-
-    def __init__(self, limit: int) -> None:
-        self.limit: int = limit
-        self.most: int = 0
-        self.times: int = 0
-
-    def has_passed(self, count: int) -> bool:
-        """Whether a session that grows again and again has passed the limit, or has doubled since it did."""
-        if count > self.most:
-            self.most = count
-            self.times += 1
-        if count <= self.limit or self.times < _GROWTHS:
-            return False
-        self.limit = 2 * count
-        return True
-
-
-def has_open_result(context: t.Any) -> bool:
-    """Whether the result of an execution *context* was neither exhausted nor closed."""
-    closed = cursor_is_closed(context.cursor)
-    return _result_is_open(context) if closed is None else not closed
-
-
-def _result_is_open(context: t.Any) -> bool:
-    # sqlite3 does not tell whether a cursor is closed. The result knows, and cannot be referred to weakly.
-    for referrer in gc.get_referrers(context):
-        if isinstance(referrer, sa.CursorResult):
-            return referrer.cursor is not None
-        if isinstance(referrer, dict) and "cursor_strategy" in referrer:
-            return referrer.get("cursor") is not None
-    return False
-
-
-class RowCount:
-    """Keeps the row count of a write whose driver forgets it when the cursor is closed, as psycopg 3 does."""
-
-    rowcount: int = -1
-
-    def read(self, context_ref: t.Callable[[], t.Any], cursor: t.Any) -> None:
-        """Read the count right after the statement, in place of the context's ``post_exec``, and call that."""
-        context = context_ref()
-        if context is not None:
-            vars(context).pop("post_exec", None)
-            self.rowcount = cursor.rowcount
-            context.post_exec()
-
-
-def next_session_number() -> int:
-    """Return a number that is above that of every Session which exists; 0 where SQLAlchemy does not count them."""
-    count = getattr(orm.session, "_new_sessionid", None)
-    return 0 if count is None else int(count())
-
-
-def writes(statement: str) -> bool:
-    """Whether a statement given as text writes rows, by its first word or within its WITH clause."""
-    text = statement.lstrip()
-    word = text[:6].upper()
-    if word.startswith("WITH"):
-        return _WRITING_CTE.search(text) is not None
-    return word in _WRITING_WORDS
-
-
 def _nothing() -> None:
     return None
 
@@ -780,15 +675,6 @@ def _operates(frame: FrameType | None, checkout: Checkout) -> bool:
     return False
 
 
-def _passes(frame: FrameType | None, filename: str) -> bool:
-    """Whether one of the calls from *frame* outward is in *filename*."""
-    while frame is not None:
-        if frame.f_code.co_filename == filename:
-            return True
-        frame = frame.f_back
-    return False
-
-
 def _surrounds(outer: Scope, scope: Scope) -> bool:
     """Whether *scope* was begun inside of *outer*."""
     around: Scope | None = scope
@@ -799,30 +685,3 @@ def _surrounds(outer: Scope, scope: Scope) -> bool:
 
 def _begun_at_import(stack: Stack) -> bool:
     return any(code.co_filename.startswith("<frozen importlib") for code, _ in stack)
-
-
-def _stack_of(error: BaseException) -> Stack:
-    """Return the calls through which *error* came, innermost first."""
-    calls = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        calls.append((traceback.tb_frame.f_code, traceback.tb_lasti))
-        traceback = traceback.tb_next
-    return tuple(reversed(calls))
-
-
-def add_hint(error: BaseException, text: str) -> None:
-    """Add a note of one line to an exception, whose own text stays as it is: before Python 3.11, nothing."""
-    if sys.version_info >= (3, 11):
-        # An exception class may forbid new attributes.
-        with contextlib.suppress(AttributeError):
-            error.add_note(f"flask_sessionwatch: {text}")
-
-
-def _add_note(error: BaseException, title: str, lines: list[str]) -> None:
-    """Append to an exception as PEP 678 does; before Python 3.11, to its text."""
-    note = "\n".join([title, *(f"  {line}" for line in lines)])
-    if sys.version_info >= (3, 11):
-        error.add_note(note)
-    elif error.args:
-        error.args = (f"{error.args[0]}\n{note}", *error.args[1:])

@@ -14,12 +14,12 @@ from types import FrameType
 
 from sqlalchemy import orm
 
-from .ledger import Checkout
-from .ledger import Holder
-from .ledger import Incident
+from .holder import Holder
 from .ledger import Ledger
-from .ledger import Scope
-from .ledger import Transaction
+from .records import Checkout
+from .records import Incident
+from .records import Scope
+from .records import Transaction
 from .stack import Stack
 from .stack import Stacks
 from .stack import runs

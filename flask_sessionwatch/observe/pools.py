@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from .doing import STATEMENT
 from .doing import doing
 from .driver import named_on_server
-from .ledger import Checkout
-from .ledger import EngineInfo
-from .ledger import Holder
+from .holder import Holder
 from .ledger import Ledger
+from .pooled import EngineInfo
+from .records import Checkout
 from .stack import Stacks
 
 #: Seconds without a check-in after which a pool that somebody waits for is stuck.

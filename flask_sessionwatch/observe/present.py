@@ -10,8 +10,8 @@ from .doing import Doing
 from .doing import doing
 from .driver import is_in_transaction
 from .frames import undisturbed
-from .ledger import Checkout
-from .ledger import Holder
+from .holder import Holder
+from .records import Checkout
 from .stack import Stack
 from .stack import Stacks
 

@@ -19,14 +19,14 @@ from werkzeug.exceptions import HTTPException
 
 from .commands import command_name
 from .frames import undisturbed
-from .ledger import Holder
-from .ledger import Incident
+from .holder import Holder
 from .ledger import Ledger
-from .ledger import Scope
-from .ledger import Transaction
-from .ledger import current_scope
-from .ledger import new_scope
 from .recorder import Recorder
+from .records import Incident
+from .records import Scope
+from .records import Transaction
+from .records import current_scope
+from .records import new_scope
 
 
 class Judge(t.Protocol):

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from sqlalchemy import orm
 
 from .ended import Ended
-from .ledger import Checkout
-from .ledger import EngineInfo
-from .ledger import Holder
+from .holder import Holder
 from .ledger import Ledger
-from .ledger import Scope
-from .ledger import Transaction
 from .listeners import Listeners
 from .listeners import is_listening
+from .pooled import EngineInfo
+from .records import Checkout
+from .records import Scope
+from .records import Transaction
 from .server import Server
 from .server import main_frame
 from .server import server_around

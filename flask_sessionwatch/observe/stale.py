@@ -10,12 +10,12 @@ import re
 import threading
 import typing as t
 
-from .ledger import Checkout
-from .ledger import Incident
+from .clock import clock
 from .ledger import Ledger
-from .ledger import Reads
-from .ledger import Transaction
-from .ledger import clock
+from .records import Checkout
+from .records import Incident
+from .records import Reads
+from .records import Transaction
 from .stack import Stack
 
 #: Seconds after which a request's transaction becomes a long one at the next tick, while its body is not yet sent.

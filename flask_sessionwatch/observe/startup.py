@@ -16,8 +16,8 @@ from sqlalchemy import event
 from sqlalchemy import pool as sa_pool
 
 from ..settings import FALSE_WORDS
-from .ledger import Holder
-from .ledger import clock
+from .clock import clock
+from .holder import Holder
 from .stack import Stack
 from .stack import Stacks
 

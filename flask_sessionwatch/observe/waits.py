@@ -14,10 +14,10 @@ import weakref
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import pool as sa_pool
 
-from .ledger import EngineInfo
-from .ledger import Holder
+from .clock import clock
+from .holder import Holder
 from .ledger import Ledger
-from .ledger import clock
+from .pooled import EngineInfo
 
 _GIVING_UP = getattr(getattr(sa_pool.QueuePool, "_do_get", None), "__code__", None)
 

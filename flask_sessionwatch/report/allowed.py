@@ -12,8 +12,8 @@ from types import FrameType
 from types import TracebackType
 
 from ..finding import Finding
-from ..observe.ledger import Scope
 from ..observe.present import Present
+from ..observe.records import Scope
 from ..observe.source import enclosing_function
 from ..observe.source import with_block
 from ..observe.stack import Stacks

@@ -16,11 +16,11 @@ from ..observe.ended import Ended
 from ..observe.ended import Label
 from ..observe.ended import seconds_held
 from ..observe.ended import seconds_waited
-from ..observe.ledger import Checkout
-from ..observe.ledger import EngineInfo
 from ..observe.ledger import Ledger
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
+from ..observe.pooled import EngineInfo
+from ..observe.records import Checkout
+from ..observe.records import Scope
+from ..observe.records import Transaction
 
 #: The upper bounds of the buckets that durations are counted in.
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

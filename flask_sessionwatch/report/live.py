@@ -6,12 +6,12 @@ import time
 import typing as t
 
 from ..finding import stamp
-from ..observe.ledger import Checkout
+from ..observe.clock import clock
 from ..observe.ledger import Ledger
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
-from ..observe.ledger import clock
 from ..observe.present import Present
+from ..observe.records import Checkout
+from ..observe.records import Scope
+from ..observe.records import Transaction
 from ..observe.stack import Stack
 from ..version import VERSION
 from .metrics import idle_of

@@ -19,10 +19,10 @@ from prometheus_client import Counter
 from prometheus_client import Gauge
 from prometheus_client import Histogram
 
-from ..observe.ledger import Checkout
-from ..observe.ledger import EngineInfo
+from ..observe.clock import clock
 from ..observe.ledger import Ledger
-from ..observe.ledger import clock
+from ..observe.pooled import EngineInfo
+from ..observe.records import Checkout
 from .dispatcher import Dispatcher
 from .harvest import OUTCOMES
 from .harvest import SECONDS

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from ..finding import stamp
-from ..observe.ledger import Checkout
-from ..observe.ledger import Transaction
-from ..observe.ledger import Writes
-from ..observe.ledger import clock
+from ..observe.clock import clock
+from ..observe.records import Checkout
+from ..observe.records import Transaction
+from ..observe.records import Writes
 from ..observe.stack import Call
 from ..observe.stack import Site
 from ..observe.stack import Stacks

@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
+from ..observe.clock import clock
 from ..observe.ended import Ended
 from ..observe.ended import Label
 from ..observe.ended import seconds_held
 from ..observe.ended import seconds_waited
-from ..observe.ledger import Checkout
-from ..observe.ledger import EngineInfo
-from ..observe.ledger import Scope
-from ..observe.ledger import clock
+from ..observe.pooled import EngineInfo
+from ..observe.records import Checkout
+from ..observe.records import Scope
 from ..observe.stack import Call
 from ..observe.stack import Stacks
 from ..observe.stack import site_of

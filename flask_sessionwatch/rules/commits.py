@@ -11,12 +11,12 @@ from sqlalchemy.orm import exc as orm_exc
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Checkout
-from ..observe.ledger import Incident
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
 from ..observe.outcomes import is_work
 from ..observe.outcomes import was_handling
+from ..observe.records import Checkout
+from ..observe.records import Incident
+from ..observe.records import Scope
+from ..observe.records import Transaction
 from ..observe.stack import Stack
 from ..observe.stack import site_of
 from .base import Moment

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import EngineInfo
+from ..observe.pooled import EngineInfo
 from ..observe.source import registration_site
 from ..observe.source import setting_site
 from ..observe.stack import Site

@@ -9,11 +9,11 @@ from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Checkout
-from ..observe.ledger import Incident
-from ..observe.ledger import Scope
 from ..observe.pools import lasting
 from ..observe.present import pool_use
+from ..observe.records import Checkout
+from ..observe.records import Incident
+from ..observe.records import Scope
 from .base import Limits
 from .base import Moment
 from .base import Rule

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import EngineInfo
-from ..observe.ledger import Transaction
+from ..observe.pooled import EngineInfo
+from ..observe.records import Transaction
 from .base import Moment
 from .base import Rule
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Incident
+from ..observe.records import Incident
 from .base import Moment
 from .base import Rule
 from .base import has_left

@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Incident
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
+from ..observe.records import Incident
+from ..observe.records import Scope
+from ..observe.records import Transaction
 from ..observe.stale import mark
 from .base import Limits
 from .base import Moment

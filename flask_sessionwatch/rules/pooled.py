@@ -10,12 +10,12 @@ from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Checkout
-from ..observe.ledger import Incident
-from ..observe.ledger import Pooled
-from ..observe.ledger import Scope
-from ..observe.ledger import Stream
-from ..observe.notice import has_open_result
+from ..observe.pooled import Pooled
+from ..observe.records import Checkout
+from ..observe.records import Incident
+from ..observe.records import Scope
+from ..observe.records import Stream
+from ..observe.results import has_open_result
 from ..observe.stack import site_of
 from .base import Limits
 from .base import Moment

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from ..finding import Finding
 from ..finding import Level
 from ..observe.engines import keeps_in_memory
-from ..observe.ledger import Checkout
-from ..observe.ledger import EngineInfo
-from ..observe.ledger import Incident
-from ..observe.ledger import Spell
+from ..observe.pooled import EngineInfo
+from ..observe.pooled import Spell
 from ..observe.pools import PoolState
 from ..observe.pools import described
 from ..observe.pools import is_stuck
+from ..observe.records import Checkout
+from ..observe.records import Incident
 from .base import Moment
 from .base import Rule
 from .base import in_scope

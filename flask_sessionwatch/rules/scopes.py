@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Holder
-from ..observe.ledger import Incident
-from ..observe.ledger import Scope
+from ..observe.holder import Holder
+from ..observe.records import Incident
+from ..observe.records import Scope
 from .base import Moment
 from .base import Rule
 from .base import in_scope

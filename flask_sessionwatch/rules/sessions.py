@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Checkout
-from ..observe.ledger import Failure
-from ..observe.ledger import Incident
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
+from ..observe.records import Checkout
+from ..observe.records import Failure
+from ..observe.records import Incident
+from ..observe.records import Scope
+from ..observe.records import Transaction
 from ..observe.stack import site_of
 from .base import Moment
 from .base import Rule

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Incident
-from ..observe.ledger import Transaction
+from ..observe.records import Incident
+from ..observe.records import Transaction
 from .base import Moment
 from .base import Rule
 from .base import has_left

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from ..finding import Finding
 from ..finding import Level
-from ..observe.ledger import Checkout
 from ..observe.present import in_transaction
+from ..observe.records import Checkout
 from ..observe.stack import site_of
 from .base import Limits
 from .base import Moment

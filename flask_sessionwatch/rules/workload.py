@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..finding import Finding
-from ..observe.ledger import Scope
+from ..observe.records import Scope
 from ..observe.stack import site_of
 from .base import Limits
 from .base import Moment

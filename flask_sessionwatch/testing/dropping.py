@@ -11,11 +11,11 @@ from types import FrameType
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from ..observe.clock import clock
 from ..observe.engines import pooled_of
 from ..observe.frames import undisturbed
-from ..observe.ledger import Checkout
-from ..observe.ledger import Pooled
-from ..observe.ledger import clock
+from ..observe.pooled import Pooled
+from ..observe.records import Checkout
 from ..observe.stack import Stack
 from ..observe.stack import runs
 from ..process import Process

@@ -13,7 +13,7 @@ from sqlalchemy import pool as sa_pool
 
 from ..observe.engines import KEY
 from ..observe.engines import pooled_of
-from ..observe.ledger import Scope
+from ..observe.records import Scope
 from ..observe.stack import Site
 from ..process import Process
 from .told import Told

@@ -14,8 +14,8 @@ from ..extension import SessionWatch
 from ..extension import _process as process
 from ..finding import LEVELS
 from ..finding import Level
-from ..observe.ledger import Scope
-from ..observe.ledger import clock
+from ..observe.clock import clock
+from ..observe.records import Scope
 from ..report.metrics import CollectorRegistry
 from ..settings import ConfigError
 from .assertions import Assertions

@@ -6,11 +6,11 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from ..observe.ledger import Checkout
-from ..observe.ledger import Scope
-from ..observe.ledger import Transaction
-from ..observe.ledger import current_scope
-from ..observe.ledger import new_scope
+from ..observe.records import Checkout
+from ..observe.records import Scope
+from ..observe.records import Transaction
+from ..observe.records import current_scope
+from ..observe.records import new_scope
 from ..observe.scopes import FindingRaised
 from ..observe.scopes import contexts
 from ..observe.scopes import owns

@@ -13,8 +13,8 @@ from flask_sessionwatch import Rule
 from flask_sessionwatch import finding_reported
 from flask_sessionwatch import finding_resolved
 from flask_sessionwatch import scope_ended
-from flask_sessionwatch.observe.ledger import Incident
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Incident
+from flask_sessionwatch.observe.records import Scope
 from flask_sessionwatch.rules import Moment
 from tests.faults.conftest import Watched
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flask_sessionwatch import scope_ended
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from flask_sessionwatch.store import open_store
 from tests import redis_servers
 from tests.rules.conftest import World

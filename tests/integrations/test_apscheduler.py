@@ -15,7 +15,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from flask_sessionwatch.integrations.apscheduler import watch_apscheduler
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from tests.rules.conftest import World
 from tests.rules.conftest import at
 from tests.rules.conftest import line

@@ -14,7 +14,7 @@ from celery.exceptions import Retry
 from sqlalchemy import orm
 
 from flask_sessionwatch.integrations.celery import watch_celery
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from tests.integrations.conftest import DEADLINE
 from tests.integrations.conftest import Program
 from tests.rules.conftest import Item

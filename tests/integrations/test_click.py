@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from flask_sessionwatch.integrations.click import watch_click
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from tests.rules.conftest import World
 from tests.rules.conftest import at
 from tests.rules.conftest import line

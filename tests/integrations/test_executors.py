@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from flask_sessionwatch.integrations.executors import watch_executor
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at

@@ -9,7 +9,7 @@ import rq
 from rq.timeouts import TimerDeathPenalty
 
 from flask_sessionwatch.integrations.rq import watch_rq
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from tests import redis_servers
 from tests.integrations.conftest import Program
 from tests.rules.conftest import World

@@ -8,12 +8,12 @@ import typing as t
 from flask_sessionwatch.observe.ended import Ended
 from flask_sessionwatch.observe.ended import seconds_held
 from flask_sessionwatch.observe.ended import seconds_waited
-from flask_sessionwatch.observe.ledger import Checkout
-from flask_sessionwatch.observe.ledger import EngineInfo
-from flask_sessionwatch.observe.ledger import Holder
-from flask_sessionwatch.observe.ledger import Scope
-from flask_sessionwatch.observe.ledger import Transaction
-from flask_sessionwatch.observe.ledger import new_scope
+from flask_sessionwatch.observe.holder import Holder
+from flask_sessionwatch.observe.pooled import EngineInfo
+from flask_sessionwatch.observe.records import Checkout
+from flask_sessionwatch.observe.records import Scope
+from flask_sessionwatch.observe.records import Transaction
+from flask_sessionwatch.observe.records import new_scope
 
 ENGINE = EngineInfo("shop", "sqlite", None, named=True)
 

@@ -24,8 +24,8 @@ from sqlalchemy import orm
 
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
-from flask_sessionwatch.observe.ledger import Scope
-from flask_sessionwatch.observe.ledger import Transaction
+from flask_sessionwatch.observe.records import Scope
+from flask_sessionwatch.observe.records import Transaction
 
 THREADS = 3
 MOST = 4

@@ -19,7 +19,7 @@ from werkzeug.wsgi import FileWrapper
 from flask_sessionwatch import FindingRaised
 from flask_sessionwatch import extension
 from flask_sessionwatch import scope_ended
-from flask_sessionwatch.observe.ledger import Scope
+from flask_sessionwatch.observe.records import Scope
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at

@@ -6,8 +6,8 @@ import types
 import typing as t
 
 from flask_sessionwatch.observe.ended import Ended
-from flask_sessionwatch.observe.ledger import Checkout
-from flask_sessionwatch.observe.ledger import EngineInfo
+from flask_sessionwatch.observe.pooled import EngineInfo
+from flask_sessionwatch.observe.records import Checkout
 from flask_sessionwatch.report.harvest import Harvest
 from flask_sessionwatch.report.harvest import buckets_of
 

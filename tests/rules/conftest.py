@@ -23,7 +23,7 @@ from flask_sessionwatch import Finding
 from flask_sessionwatch import Rule
 from flask_sessionwatch import SessionWatch
 from flask_sessionwatch import extension
-from flask_sessionwatch.observe import ledger
+from flask_sessionwatch.observe.clock import clock
 
 TICK = 0.05
 #: Seconds in which other threads get their turn.
@@ -80,7 +80,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._patch = pytest.MonkeyPatch()
-        self._clock = ledger.clock
+        self._clock = clock
         self._ahead = 0.0
         for name, module in sys.modules.copy().items():
             if name.startswith("flask_sessionwatch.") and getattr(module, "clock", None) is self._clock:

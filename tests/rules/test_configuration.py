@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy import orm
 
 from flask_sessionwatch import extension
-from flask_sessionwatch.observe.ledger import EngineInfo
+from flask_sessionwatch.observe.pooled import EngineInfo
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
 from tests.rules.conftest import at
