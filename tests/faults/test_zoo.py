@@ -23,6 +23,7 @@ from tests.zoo.test_zoo import ROOT
 UNSTEADY = {
     "context-id-reuse-adopts-foreign-session/buggy.py",
     "teardown-function-raises/buggy.py",
+    "teardown-registered-before-init-app/buggy.py",
 }
 MODULES = [
     path
