@@ -38,7 +38,13 @@ def _handle_user_exception(
     """See every exception that leaves a view, also one that an error handler turns into an answer."""
     if owner.watching:
         scopes.note_exception(args[-1])
-    return original(*args)
+    try:
+        return original(*args)
+    except Exception as error:
+        # An error handler may raise one of its own, which Flask answers with 500 without calling a view's hooks again.
+        if owner.watching and error is not args[-1]:
+            scopes.recorder.on_error_left(error)
+        raise
 
 
 def unhook(app: flask.Flask, owner: Judge) -> None:

@@ -20,6 +20,7 @@ from .records import Checkout
 from .records import Incident
 from .records import Scope
 from .records import Transaction
+from .results import control_of
 from .stack import Stack
 from .stack import Stacks
 from .stack import runs
@@ -76,8 +77,27 @@ class Outcomes:
     def savepoint_undone(self, transaction: Transaction) -> None:
         """Forget what was written since the innermost savepoint: it was rolled back to."""
         if transaction.savepoints:
-            transaction.writes = transaction.savepoints[-1]
-            transaction.cursor = _COUNTED if transaction.writes else None
+            _forget(transaction, but=transaction.savepoints[-1])
+
+    def told(self, checkout: Checkout, statement: str) -> None:
+        """Follow what SQL tells a transaction: savepoints over Core, and ends that SQLAlchemy does not know of."""
+        control = control_of(statement)
+        if control is None:
+            return
+        record = checkout.transaction or checkout
+        if control.word == "end":
+            _forget(record, but=0)
+        elif control.word == "mark":
+            record.marks = {**(record.marks or {}), control.savepoint: self._written(record)}
+        elif record.marks is not None and control.savepoint in record.marks:
+            _forget(record, but=record.marks[control.savepoint])
+
+    def _written(self, record: Checkout | Transaction) -> int:
+        """Return how much was written in the present transaction; a connection may have had others before."""
+        if isinstance(record, Checkout) and record.written_ref is not record.latest_ref:
+            return 0
+        self._count(record)
+        return record.writes
 
     def savepoint_ended(self, session: t.Any, frame: FrameType) -> None:
         """Close the innermost savepoint, by whichever way; one that SQLite has committed has escaped."""
@@ -88,12 +108,14 @@ class Outcomes:
         before = transaction.savepoints.pop()
         if transaction.writes > before and not transaction.savepoints and _has_escaped(transaction):
             transaction.escaped = transaction.escaped or self._ledger.stacks.capture(frame)
+            # It is permanent, and whatever comes cannot lose it.
+            transaction.writes = 0
 
-    def _count(self, transaction: Transaction) -> None:
-        transaction.count_write(None)
-        if transaction.writes:
+    def _count(self, record: Checkout | Transaction) -> None:
+        record.count_write(None)
+        if record.writes:
             # Its end is to be looked at, also if nothing is written any more.
-            transaction.cursor = _COUNTED
+            record.cursor = _COUNTED
 
     def left_uncommitted(self, transaction: Transaction) -> None:
         """Note a transaction that wrote and ends without a commit, but does not take everything with it."""
@@ -132,7 +154,7 @@ class Outcomes:
             hook = stacks.hook(transaction.stack)
             if hook is not None:
                 self._extra(transaction, scope, hook)
-            elif stacks.hook(last.stack) is not None:
+            elif stacks.hook(last.stack) is not None and _wrote_where_it_began(last):
                 self._extra(last, scope, stacks.hook(last.stack))
 
     def committed_again(self, transaction: Transaction, scope: Scope) -> None:
@@ -213,6 +235,20 @@ class Outcomes:
                 frames.append(frame)
             frame = frame.f_back
         return frames
+
+
+def _forget(record: Checkout | Transaction, *, but: int) -> None:
+    """Forget what *record* has written, but for so many writes."""
+    record.writes = but
+    record.cursor = _COUNTED if but else None
+    if not but:
+        record.wrote_at = None
+
+
+def _wrote_where_it_began(transaction: Transaction) -> bool:
+    """Whether one of the functions that were at work when *transaction* began has written first."""
+    wrote_at = transaction.wrote_at
+    return wrote_at is not None and any(code is wrote_at[0] for code, _ in transaction.stack)
 
 
 def is_work(record: Checkout | Transaction | None, stacks: Stacks) -> bool:

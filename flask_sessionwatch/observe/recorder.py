@@ -40,6 +40,7 @@ from .records import Incident
 from .records import Scope
 from .records import Transaction
 from .records import current_scope
+from .results import is_temporary
 from .results import writes
 from .stack import Stack
 from .stack import handled
@@ -487,8 +488,11 @@ class Recorder:
                 or ((context.is_text or statement[:1] == "W") and writes(statement))
             ):
                 self._note_write(checkout, cursor, connection, context)
-            elif "stream_results" in context.execution_options:
-                self.notice.streams(checkout, context, sys._getframe(1))
+            else:
+                if "stream_results" in context.execution_options:
+                    self.notice.streams(checkout, context, sys._getframe(1))
+                if context.is_text or checkout.transaction is None:
+                    self.notice.outcomes.told(checkout, statement)
             if checkout.more is not None and checkout.closer:
                 self.notice.look_closer(checkout, statement, parameters, context)
         except Exception:
@@ -521,8 +525,9 @@ class Recorder:
         if target.cursor is not None:
             target.count_write(cursor)
         elif (
-            not checkout.pooled.transactional or "isolation_level" in context.execution_options
-        ) and self.notice.in_autocommit(connection, context.execution_options):
+            (not checkout.pooled.transactional or "isolation_level" in context.execution_options)
+            and self.notice.in_autocommit(connection, context.execution_options)
+        ) or (target.wrote_at is None and is_temporary(context)):
             return
         else:
             target.cursor = cursor
@@ -532,7 +537,7 @@ class Recorder:
         if target.wrote_at is None:
             error = handled()
             if error is not None or target.more is not None:
-                target.handled = 0 if error is None else id(error)
+                _note_handled(target, error)
             # One view mostly flushes from one line: who began the transaction tells the ways apart.
             begun_by = id(target.stack[0][0]) if target.stack else 1
             frame = self.ledger.stacks.application_frame(_FORK_OF_CHECKOUT, begun_by)
@@ -632,10 +637,10 @@ class Recorder:
         begun.ended_at = begun.ending = begun.cursor = begun.wrote_at = begun.more = None
         begun.writes = 0
         begun.checkouts = ()
+        begun.scope = scope
         error = handled()
         if error is not None:
-            begun.handled = id(error)
-        begun.scope = scope
+            _note_handled(begun, error)
         self.ledger.transactions[key] = begun
         if scope is not None:
             if scope.begun is None:
@@ -676,7 +681,12 @@ class Recorder:
                 else:
                     stack = checkout.stack
                 begun = self._enter(session, checkout, stack)
-            elif checkout is not None and session._flushing and begun.wrote_at is None:
+            elif (
+                checkout is not None
+                and checkout.transaction is None
+                and session._flushing
+                and begun.wrote_at is None
+            ):
                 # The line that flushes writes first, and was found when it checked out the connection.
                 stack = checkout.stack
                 if stack and (
@@ -686,7 +696,7 @@ class Recorder:
                     begun.wrote_at = stack[0]
                     error = handled()
                     if error is not None or begun.more is not None:
-                        begun.handled = 0 if error is None else id(error)
+                        _note_handled(begun, error)
             if checkout is None:
                 begun.external = not begun.checkouts
             elif checkout.transaction is None:
@@ -942,6 +952,12 @@ def _was_seen(record: Checkout | Transaction) -> bool:
 
 def _ref_to(transaction: t.Any) -> weakref.ref[t.Any] | None:
     return None if transaction is None else weakref.ref(transaction)
+
+
+def _note_handled(record: Transaction | Checkout, error: BaseException | None) -> None:
+    """Remember what was being handled when *record* began or first wrote."""
+    record.handled = 0 if error is None else id(error)
+    record.in_handler = error is not None and record.scope is not None and record.scope.error is not None
 
 
 def _nothing() -> None:

@@ -122,9 +122,13 @@ class Writes:
     wrote_at: Call | None
     #: ``id()`` of the exception that was being handled already when this began or first wrote; 0 where none was.
     handled: Rare[int] = Rare(0)
+    #: Whether that exception had left the scope before: an error handler writes.
+    in_handler: Rare[bool] = Rare(False)
     failure: Rare[Failure | None] = Rare(None)
     lost: Rare[bool] = Rare(False)
     leaked: Rare[bool] = Rare(False)
+    #: How much was written before each savepoint that was made by SQL, by its name.
+    marks: Rare[dict[str, int] | None] = Rare(None)
     #: Whether a tick has found that it has ended, though nothing had told so.
     unheard: Rare[bool] = Rare(False)
     #: The scope that opened it, where it was handed on to the one around that.
@@ -490,14 +494,19 @@ class Scope(Owner):
             incidents.append(incident)
 
     @property
+    def failed(self) -> bool:
+        """Whether an exception left it, other than one that is an answer and no refusal: ``abort(redirect(...))``."""
+        return self.error is not None and not (self.aborted and self.status is not None and self.status < 400)
+
+    @property
     def lost_writes(self) -> bool:
         """Whether it threw away what it had written, though no exception left it."""
-        return self.error is None and any(each.kind == "lost_write" for each in self.incidents or ())
+        return not self.failed and any(each.kind == "lost_write" for each in self.incidents or ())
 
     @property
     def succeeded(self) -> bool:
         """Whether its caller was told that all went well."""
-        return self.error is None and (self.status is None or self.status < 400)
+        return not self.failed and (self.status is None or self.status < 400)
 
 
 def new_scope(kind: str, label: str | None, owner: t.Any, parent: Scope | None, holder: Holder) -> Scope:

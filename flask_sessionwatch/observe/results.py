@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from .driver import cursor_is_closed
 
+#: What may stand in front of a statement.
+_COMMENTS = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", re.DOTALL)
 _WRITING_WORDS = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE ", "REPLAC"))
 #: A writing statement inside a WITH clause, or behind it.
 _WRITING_CTE = re.compile(r"[()]\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
@@ -17,11 +19,57 @@ _WRITING_CTE = re.compile(r"[()]\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECAS
 
 def writes(statement: str) -> bool:
     """Whether a statement given as text writes rows, by its first word or within its WITH clause."""
-    text = statement.lstrip()
+    comments = _COMMENTS.match(statement)
+    text = statement if comments is None else statement[comments.end() :]
     word = text[:6].upper()
     if word.startswith("WITH"):
         return _WRITING_CTE.search(text) is not None
     return word in _WRITING_WORDS
+
+
+#: Words of SQL that end a transaction or undo a part of it, as far as they are told apart by their first four letters.
+_CONTROLLING = frozenset(("SAVE", "ROLL", "COMM", "END", "END;", "ABOR"))
+_CONTROL = re.compile(
+    r"(?P<mark>SAVEPOINT)\s+(?P<marked>\S+)"
+    r"|ROLLBACK(\s+(WORK|TRANSACTION))?\s+(?P<back>TO)(\s+SAVEPOINT)?\s+(?P<undone>[^\s;]+)"
+    r"|(?P<end>COMMIT|ROLLBACK|END|ABORT)\b",
+    re.IGNORECASE,
+)
+
+
+class Control(t.NamedTuple):
+    """What a statement does to its transaction.
+
+    :param word: "mark" for a savepoint, "back" for a rollback to one, "end" for all that ends it.
+    :param savepoint: the savepoint's name; "" where it ends.
+    """
+
+    word: str
+    savepoint: str
+
+
+def control_of(statement: str) -> Control | None:
+    """Return what *statement* does to its transaction; None for most, which do nothing of that kind."""
+    text = statement.lstrip()
+    if text[:4].upper() not in _CONTROLLING:
+        return None
+    found = _CONTROL.match(text)
+    if found is None:
+        return None
+    word = next(each for each in ("mark", "back", "end") if found[each])
+    return Control(word, found["marked"] or found["undone"] or "")
+
+
+def is_temporary(context: t.Any) -> bool:
+    """Whether a compiled statement writes to a temporary table, whose rows nobody misses."""
+    compiled = context.compiled
+    prefixes = (
+        None if compiled is None else getattr(getattr(compiled.statement, "table", None), "_prefixes", None)
+    )
+    return bool(prefixes) and any(str(each).upper() in _TEMPORARY for each in prefixes)
+
+
+_TEMPORARY = ("TEMP", "TEMPORARY")
 
 
 def has_open_result(context: t.Any) -> bool:

@@ -151,7 +151,7 @@ class UncommittedChanges(Rule):
     def at_incident(self, incident: Incident, moment: Moment) -> Iterable[Finding]:
         scope = incident.scope
         record = incident.subject
-        if incident.kind != "lost_write" or record is None or (scope is not None and scope.error is not None):
+        if incident.kind != "lost_write" or record is None or _was_called_off(record, scope):
             return
         status = None if scope is None else scope.status
         answered = f" answered {status}, but" if status is not None else ":"
@@ -178,6 +178,11 @@ class UncommittedChanges(Rule):
         if status is None or status < 400:
             return "error"
         return "warning" if status >= 500 else "info"
+
+
+def _was_called_off(record: Checkout | Transaction, scope: Scope | None) -> bool:
+    """Whether an exception left the scope after the writes: what an error handler writes is work of its own."""
+    return scope is not None and scope.failed and not record.in_handler
 
 
 def _what_was_lost(record: Checkout | Transaction) -> str:
@@ -271,7 +276,7 @@ _ENDINGS = {
 
 def _level_when_left(incident: Incident) -> Level | None:
     scope = incident.scope
-    if scope is not None and scope.error is not None:
+    if scope is not None and scope.failed:
         return None
     failure: Failure = incident.details["failure"]
     # A failed statement that nothing followed did no harm; a failed flush leaves the Session refusing all work.

@@ -426,10 +426,10 @@ def test_half_of_the_binds(world: World) -> None:
 # SW208 savepoint-escape
 
 
-def nested(session: t.Any) -> None:
+def nested(session: t.Any, name: str = "eve") -> None:
     """Write inside a savepoint."""
     with session.begin_nested():  # SAVEPOINT
-        session.add(Item(name="eve"))
+        session.add(Item(name=name))
 
 
 def savepoint_line() -> int:
@@ -465,6 +465,28 @@ def test_escape_from_an_exception(world: World, db: SQLAlchemy) -> None:
 
     world.open()
     assert "closed without commit()" in world.only("SW208").message
+
+
+def test_escape_that_is_not_lost(world: World, db: SQLAlchemy) -> None:
+    """SW208: what is permanent is not told as lost as well; what comes behind the savepoint is."""
+
+    @world.view(rule="/permanent")
+    def permanent() -> str:
+        nested(db.session)
+        return "ok"
+
+    @world.view(rule="/lost")
+    def lost() -> str:
+        nested(db.session, "fay")
+        db.session.add(Item(name="gus"))
+        db.session.flush()
+        return "ok"
+
+    world.open("/permanent")
+    assert world.told("SW204") == []
+    world.open("/lost")
+    assert [finding.details["writes"] for finding in world.told("SW204")] == [1]
+    assert "gus" not in world.names()
 
 
 def test_savepoint_that_is_committed(world: World, db: SQLAlchemy) -> None:
@@ -1047,6 +1069,19 @@ def test_hook_that_only_reads_first(world: World, db: SQLAlchemy) -> None:
 
     world.open()
     assert world.watch.findings == []
+
+
+def test_hook_that_reads_before_the_view_writes(world: World, db: SQLAlchemy) -> None:
+    """SW214: nor is it, where the view commits and reads on: it was the view who wrote."""
+    world.app.before_request(lambda: one_item(db.session).name and None)
+
+    @world.view()
+    def view() -> str:
+        add_hit(db.session)
+        return one_item(db.session).name
+
+    world.open()
+    assert world.told("SW214") == []
 
 
 def test_transactions_of_a_command(world: World, db: SQLAlchemy) -> None:

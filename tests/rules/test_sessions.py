@@ -1124,6 +1124,25 @@ def test_only_a_savepoint_was_written_and_rolled_back(any_world: World) -> None:
     assert any_world.heard == []
 
 
+def test_written_in_a_savepoint(postgresql_world: World) -> None:
+    """SW204: what was written in a savepoint is told at the line that wrote, and not at one that has read before."""
+    db = postgresql_world.flask_sqlalchemy()
+
+    @postgresql_world.app.before_request
+    def load() -> None:
+        one_item(db.session)
+
+    @postgresql_world.view()
+    def view() -> str:
+        with db.session.begin_nested():
+            db.session.add(Item(name="eve"))
+            db.session.flush()  # WRITTEN
+        return "ok"
+
+    postgresql_world.open()
+    assert at(postgresql_world.only("SW204")) == line("WRITTEN")
+
+
 def test_loss_while_another_exception_is_handled(any_world: World) -> None:
     """SW204: a write that is lost inside an except clause is lost, since that exception did not undo it."""
 
@@ -1247,6 +1266,99 @@ def test_error_handler_for_http_errors(any_world: World) -> None:
     assert any_world.open().status_code == 409
     any_world.ticks()
     assert any_world.heard == []
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "error"), (422, "info"), (500, "warning")])
+def test_what_an_error_handler_writes(any_world: World, status: int, level: str) -> None:
+    """SW204: what the error handler writes itself is work of its own, and is lost without a commit."""
+    db = any_world.flask_sqlalchemy()
+
+    @any_world.app.errorhandler(KeyError)
+    def answer(error: KeyError) -> tuple[str, int]:
+        db.session.add(Item(name="error"))
+        db.session.flush()  # WRITTEN
+        return "sorry", status
+
+    @any_world.view()
+    def view() -> str:
+        one_item(db.session)
+        raise KeyError("no stock")
+
+    assert any_world.open().status_code == status
+    finding = any_world.only("SW204")
+    assert (finding.level, at(finding)) == (level, line("WRITTEN"))
+
+
+def test_core_write_of_an_error_handler(any_world: World) -> None:
+    """SW204: the same over Core, and not where the handler commits."""
+
+    @any_world.app.errorhandler(500)
+    def answer(error: Exception) -> tuple[str, int]:
+        with any_world.engine.begin() as connection:
+            connection.execute(sa.insert(Item).values(name="error"))
+        with any_world.engine.connect() as connection:
+            connection.execute(sa.insert(Item).values(name="lost"))  # WRITTEN
+        return "sorry", 500
+
+    @any_world.view()
+    def view() -> str:
+        raise KeyError("no stock")
+
+    any_world.open()
+    finding = any_world.only("SW204")
+    assert (finding.level, at(finding)) == ("warning", line("WRITTEN"))
+
+
+def test_written_in_an_except_clause_before_the_error(any_world: World) -> None:
+    """SW204: an exception takes back what the view wrote while it handled another one."""
+    db = any_world.flask_sqlalchemy()
+
+    @any_world.app.errorhandler(ValueError)
+    def answer(error: ValueError) -> tuple[str, int]:
+        return "sorry", 500
+
+    @any_world.view()
+    def view() -> str:
+        try:
+            return str(flask.request.args["missing"])
+        except KeyError:
+            db.session.add(Item(name="eve"))
+            db.session.flush()
+        raise ValueError("no stock")
+
+    assert any_world.open().status_code == 500
+    any_world.ticks()
+    assert any_world.heard == []
+
+
+def test_redirect_by_exception(any_world: World) -> None:
+    """SW204: abort(redirect(...)) tells the client that all went well, as "return redirect(...)" does."""
+    db = any_world.flask_sqlalchemy()
+
+    @any_world.view()
+    def view() -> str:
+        db.session.add(Item(name="eve"))
+        db.session.flush()  # WRITTEN
+        flask.abort(flask.redirect("/elsewhere"))
+
+    assert any_world.open().status_code == 302
+    finding = any_world.only("SW204")
+    assert (finding.level, at(finding)) == ("error", line("WRITTEN"))
+
+
+def test_redirect_by_exception_after_a_commit(any_world: World) -> None:
+    """SW204: and is as healthy after a commit."""
+    db = any_world.flask_sqlalchemy()
+
+    @any_world.view()
+    def view() -> str:
+        db.session.add(Item(name="eve"))
+        db.session.commit()
+        flask.abort(flask.redirect("/elsewhere"))
+
+    assert any_world.open().status_code == 302
+    any_world.ticks()
+    assert any_world.watch.findings == []
 
 
 def test_write_that_the_error_handler_loses(world: World) -> None:
@@ -1414,6 +1526,123 @@ def test_core_write_after_the_commit(any_world: World) -> None:
         return "ok"
 
     any_world.open()
+    finding = any_world.only("SW204")
+    assert (at(finding), finding.details["writes"]) == (line("WRITTEN"), 1)
+
+
+def test_core_savepoint_that_was_rolled_back(every_world: World) -> None:
+    """SW204: what a savepoint has undone is not lost by the close, also where the connection has committed before."""
+
+    @every_world.view()
+    def view() -> str:
+        insert = sa.insert(Item)
+        with every_world.engine.connect() as connection:
+            with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
+                connection.execute(insert.values(name="ann"))
+            connection.rollback()
+            connection.execute(insert.values(name="eve"))
+            connection.commit()
+            nested = connection.begin_nested()
+            connection.execute(insert.values(name="fay"))
+            nested.rollback()
+        return "ok"
+
+    assert every_world.open().status_code == 200
+    every_world.ticks()
+    assert every_world.heard == []
+    assert every_world.names() == [*BASE_NAMES, "eve"]
+
+
+def test_core_write_around_a_savepoint(any_world: World) -> None:
+    """SW204: what was written before a savepoint that is rolled back, or behind it, is lost still."""
+
+    @any_world.view()
+    def view() -> str:
+        insert = sa.insert(Item)
+        with any_world.engine.connect() as connection:
+            connection.execute(insert.values(name="eve"))  # WRITTEN
+            nested = connection.begin_nested()
+            connection.execute(insert.values(name="fay"))
+            nested.rollback()
+            connection.execute(insert.values(name="gus"))
+        return "ok"
+
+    any_world.open()
+    finding = any_world.only("SW204")
+    assert (at(finding), finding.details["writes"]) == (line("WRITTEN"), 2)
+
+
+@pytest.mark.parametrize("word", ["COMMIT", "rollback", " commit;"])
+def test_ended_by_sql(any_world: World, word: str) -> None:
+    """SW204: a transaction that SQL has ended has nothing left to lose, though SQLAlchemy does not know."""
+
+    @any_world.view()
+    def view() -> str:
+        with any_world.engine.connect() as connection:
+            connection.execute(sa.insert(Item).values(name="eve"))
+            connection.execute(sa.text(word))
+        with orm.Session(any_world.engine) as session:
+            session.add(Item(name="fay"))
+            session.flush()
+            session.execute(sa.text(word))
+        return "ok"
+
+    assert any_world.open().status_code == 200
+    any_world.ticks()
+    assert any_world.heard == []
+
+
+def test_written_after_sql_has_ended_it(any_world: World) -> None:
+    """SW204: what is written after that is lost by itself."""
+
+    @any_world.view()
+    def view() -> str:
+        with any_world.engine.connect() as connection:
+            connection.execute(sa.insert(Item).values(name="eve"))
+            connection.execute(sa.text("COMMIT"))
+            connection.execute(sa.insert(Item).values(name="fay"))  # WRITTEN
+        return "ok"
+
+    any_world.open()
+    finding = any_world.only("SW204")
+    assert finding.details["writes"] == 1
+    assert at(finding) == line("WRITTEN")
+
+
+@pytest.mark.parametrize("comment", ["/* app */ ", "-- app\n", "  /* a */ -- b\n\t"])
+def test_text_behind_a_comment(any_world: World, comment: str) -> None:
+    """SW204: what stands in front of a statement given as text does not hide that it writes."""
+    statement = sa.text(f"{comment}insert into item (name, hits) values ('eve', 0)")
+
+    @any_world.view()
+    def view() -> str:
+        with any_world.engine.connect() as connection:
+            connection.execute(statement)  # WRITTEN
+        return "ok"
+
+    any_world.open()
+    assert at(any_world.only("SW204")) == line("WRITTEN")
+
+
+def test_temporary_table(any_world: World) -> None:
+    """SW204: nobody misses the rows of a temporary table, but those of another one."""
+    staged = sa.Table("staged", sa.MetaData(), sa.Column("id", sa.Integer), prefixes=["TEMPORARY"])
+
+    def view(*, lost: bool) -> str:
+        with any_world.engine.connect() as connection:
+            staged.create(connection, checkfirst=True)
+            connection.execute(sa.insert(staged), [{"id": 1}, {"id": 2}])
+            found = connection.scalars(sa.select(Item.name).join(staged, staged.c.id == Item.id)).all()
+            if lost:
+                connection.execute(sa.insert(Item).values(name="eve"))  # WRITTEN
+        return " ".join(found)
+
+    any_world.view(rule="/healthy")(lambda: view(lost=False))
+    any_world.view(rule="/lost")(lambda: view(lost=True))
+    assert any_world.open("/healthy").status_code == 200
+    any_world.ticks()
+    assert any_world.heard == []
+    any_world.open("/lost")
     finding = any_world.only("SW204")
     assert (at(finding), finding.details["writes"]) == (line("WRITTEN"), 1)
 
@@ -1744,6 +1973,27 @@ def test_swallowed_and_left(any_world: World) -> None:
         return "registered"
 
     assert any_world.open().text == "registered"
+    finding = any_world.only("SW205")
+    assert (finding.level, at(finding)) == ("error", line("FAILED"))
+
+
+@pytest.mark.parametrize("kind", [sa.exc.IntegrityError, Exception, 500])
+def test_error_handler_that_uses_what_failed(any_world: World, kind: t.Any) -> None:
+    """SW205: an error handler that goes on with the failed session is told, whichever error it is for."""
+    db = any_world.flask_sqlalchemy()
+
+    @any_world.app.errorhandler(kind)
+    def answer(error: Exception) -> tuple[str, int]:
+        return str(db.session.scalar(sa.select(Item.id))), 409
+
+    @any_world.view()
+    def view() -> str:
+        db.session.add(Item(name="ann"))
+        db.session.commit()  # FAILED
+        return "registered"
+
+    with contextlib.suppress(sa.exc.PendingRollbackError):  # Flask passes on what a handler of its own raises
+        assert any_world.open().status_code == 500
     finding = any_world.only("SW205")
     assert (finding.level, at(finding)) == ("error", line("FAILED"))
 
