@@ -22,6 +22,7 @@ from .looking import warn_of
 from .looking import where
 from .output import as_json_option
 from .output import echo_json
+from .output import plural
 from .trouble import Trouble
 
 
@@ -65,7 +66,7 @@ def baseline(
     if as_json:
         echo_json({"file": output, "known": len(together), "new": new})
     else:
-        click.echo(f"{output}: {len(together)} known findings, {new} of them new.")
+        click.echo(f"{output}: {plural(len(together), 'known finding')}, {new} of them new.")
 
 
 def _known(output: str) -> list[Entry]:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 from click.shell_completion import CompletionItem
 
 from ..rules import DEFAULT_RULES
 from ..rules import Rule
-from .looking import application
+from .looking import rule_named
 from .output import as_json_option
 from .output import echo_json
 
 
 def _rule(ctx: click.Context, param: click.Parameter, value: str) -> Rule:
-    watched = application()
-    rules = DEFAULT_RULES if watched is None else (*DEFAULT_RULES, *watched.rules)
-    by_name = {name.lower(): rule for rule in rules for name in (rule.code, rule.name)}
-    rule = by_name.get(value.lower())
-    if rule is None:
-        nearest = difflib.get_close_matches(value.lower(), sorted(by_name), n=1, cutoff=0.0)[0]
-        raise click.UsageError(f"There is no rule {value!r}. Did you mean '{by_name[nearest].code}'?")
-    return rule
+    return rule_named(value)
 
 
 def _completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

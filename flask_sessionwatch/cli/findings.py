@@ -11,6 +11,7 @@ from ..finding import printable
 from ..store.base import Data
 from .looking import Source
 from .looking import looks
+from .looking import rule_named
 from .output import ago
 from .output import as_json_option
 from .output import echo_json
@@ -53,10 +54,12 @@ def findings(
 
     With the FINGERPRINT of a finding, or with its beginning, show all that is known of that one.
     """
+    all_found = source.findings()
+    codes = {_code(name, all_found) for name in rule}
     wanted = functools.partial(
-        _is_wanted, level=level, rules=rule, scope=scope, only_open=only_open, only_new=only_new
+        _is_wanted, level=level, codes=codes, scope=scope, only_open=only_open, only_new=only_new
     )
-    found = [each for each in source.findings() if wanted(each)]
+    found = [each for each in all_found if wanted(each)]
     if fingerprint is not None:
         found = [_whole(source, fingerprint, found)]
     if as_json:
@@ -70,12 +73,18 @@ def findings(
         raise click.exceptions.Exit(1)
 
 
+def _code(name: str, found: list[Data]) -> str:
+    """Return the code of a rule; one that only another application has is known by what it has found."""
+    told = (each["code"] for each in found if name in (each["code"], each["rule"]))
+    return next(told, None) or rule_named(name).code
+
+
 def _is_wanted(
-    finding: Data, *, level: str, rules: tuple[str, ...], scope: str | None, only_open: bool, only_new: bool
+    finding: Data, *, level: str, codes: set[str], scope: str | None, only_open: bool, only_new: bool
 ) -> bool:
     return (
         is_at_least(finding["level"], level)
-        and (not rules or not {finding["code"], finding["rule"]}.isdisjoint(rules))
+        and (not codes or finding["code"] in codes)
         and scope in (None, finding["scope"])
         and not (only_open and finding["resolved"])
         and not (only_new and finding["known"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import typing as t
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from flask.cli import ScriptInfo
 from ..finding import printable
 from ..report.baseline import Baseline
 from ..report.baseline import read
+from ..rules import DEFAULT_RULES
+from ..rules import Rule
 from ..settings import ConfigError
 from ..settings import Settings
 from ..store import Store
@@ -174,6 +177,21 @@ def settings() -> Settings:
         return Settings.load({}) if watched is None else watched.settings
     except ConfigError as error:
         raise Trouble(str(error)) from None
+
+
+def rule_named(value: str) -> Rule:
+    """Return the rule with this code or name.
+
+    :raises click.UsageError: there is none, or the application has none.
+    """
+    watched = application()
+    rules = DEFAULT_RULES if watched is None else (*DEFAULT_RULES, *watched.rules)
+    by_name = {name.lower(): rule for rule in rules for name in (rule.code, rule.name)}
+    rule = by_name.get(value.lower())
+    if rule is None:
+        nearest = difflib.get_close_matches(value.lower(), sorted(by_name), n=1, cutoff=0.0)[0]
+        raise click.UsageError(f"There is no rule {value!r}. Did you mean '{by_name[nearest].code}'?")
+    return rule
 
 
 def application() -> Watched | None:

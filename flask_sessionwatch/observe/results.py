@@ -29,6 +29,7 @@ def writes(statement: str) -> bool:
 
 #: Words of SQL that end a transaction or undo a part of it, as far as they are told apart by their first four letters.
 _CONTROLLING = frozenset(("SAVE", "ROLL", "COMM", "END", "END;", "ABOR"))
+_TEMPORARY = frozenset(("TEMP", "TEMPORARY"))
 _CONTROL = re.compile(
     r"(?P<mark>SAVEPOINT)\s+(?P<marked>\S+)"
     r"|ROLLBACK(\s+(WORK|TRANSACTION))?\s+(?P<back>TO)(\s+SAVEPOINT)?\s+(?P<undone>[^\s;]+)"
@@ -62,14 +63,9 @@ def control_of(statement: str) -> Control | None:
 
 def is_temporary(context: t.Any) -> bool:
     """Whether a compiled statement writes to a temporary table, whose rows nobody misses."""
-    compiled = context.compiled
-    prefixes = (
-        None if compiled is None else getattr(getattr(compiled.statement, "table", None), "_prefixes", None)
-    )
-    return bool(prefixes) and any(str(each).upper() in _TEMPORARY for each in prefixes)
-
-
-_TEMPORARY = ("TEMP", "TEMPORARY")
+    table = None if context.compiled is None else getattr(context.compiled.statement, "table", None)
+    prefixes = getattr(table, "_prefixes", None)
+    return bool(prefixes) and not _TEMPORARY.isdisjoint(str(each).upper() for each in prefixes or ())
 
 
 def has_open_result(context: t.Any) -> bool:

@@ -62,6 +62,12 @@ def _sqlite(url: str) -> Store:
             f"'{SETTING}' is {url!r}; it takes a file, such as 'sqlite:////var/lib/shop/sessionwatch.db', "
             "with four slashes for an absolute path, and no options."
         )
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder and path.endswith(".db") and os.path.dirname(os.path.abspath(path)) == os.path.abspath(folder):
+        raise ConfigError(
+            f"'{SETTING}' is a file in PROMETHEUS_MULTIPROC_DIR, where prometheus_client takes every '*.db' for metrics, and "
+            "each scrape would fail. Put it into another folder."
+        )
     return SQLiteStore(os.path.abspath(path))
 
 

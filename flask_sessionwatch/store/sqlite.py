@@ -214,7 +214,7 @@ class SQLiteStore(Store):
         self._identity = _identity(self.path) if self._read_only else _make_private(self.path)
         if self._identity is None:
             raise StoreError(
-                f"{self.path}: there is no such file. Has a worker published yet, and is it the file that the workers publish to?"
+                f"{self.path}: there is no such file; perhaps no worker has published yet, or the workers publish elsewhere"
             )
         self._check_header()
         connection = sqlite3.connect(

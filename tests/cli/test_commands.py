@@ -87,7 +87,8 @@ def test_findings(busy: Shop) -> None:
         (["--scope", "GET /leak"], ["SW101"]),
         (["--open"], ["SW101", "SW501"]),
         (["--new"], ["SW101", "SW501"]),
-        (["--rule", "SW999"], []),
+        (["--rule", "SW102"], []),
+        (["--rule", "sw501"], ["SW501"]),
     ],
 )
 def test_findings_filtered(busy: Shop, args: list[str], codes: list[str]) -> None:
@@ -108,6 +109,13 @@ def test_findings_resolved_and_known(shop: Shop) -> None:
         assert [each["fingerprint"] for each in shop.json("findings", "--new")["findings"]] == ["f1"]
         # What is known does not stop a pipeline.
         assert shop.run("findings", "--open", "--fail-on", "info").exit_code == 0
+
+
+def test_findings_of_a_rule_that_does_not_exist(busy: Shop) -> None:
+    """A mistyped rule does not let a pipeline pass."""
+    result = busy.run("findings", "--fail-on", "error", "--rule", "SW100")
+    assert result.exit_code == 2
+    assert "There is no rule 'SW100'. Did you mean 'SW" in result.output
 
 
 @pytest.mark.parametrize(

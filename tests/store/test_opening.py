@@ -1,11 +1,14 @@
 """Stores are chosen by URL."""
 
+from pathlib import Path
+
 import pytest
 
 from flask_sessionwatch.settings import ConfigError
 from flask_sessionwatch.store import open_store
 from flask_sessionwatch.store.memory import MemoryStore
 from flask_sessionwatch.store.opening import open_to_read
+from flask_sessionwatch.store.sqlite import SQLiteStore
 
 
 def test_memory() -> None:
@@ -28,3 +31,12 @@ def test_reader_of_a_memory() -> None:
     """The memory of another process cannot be read."""
     with pytest.raises(ConfigError, match="nobody else can read the memory"):
         open_to_read("memory:")
+
+
+def test_file_among_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that prometheus_client would take for metrics is refused; one with another name or elsewhere is not."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match="Put it into another folder"):
+        open_store(f"sqlite:///{tmp_path}/sessionwatch.db")
+    for healthy in (f"{tmp_path}/sessionwatch.sqlite", f"{tmp_path}/store/sessionwatch.db"):
+        assert isinstance(open_store(f"sqlite:///{healthy}"), SQLiteStore)
