@@ -119,8 +119,9 @@ class UncommittedChanges(Rule):
     What it does
         Tells of objects added but never flushed, changed but never flushed, rows written by a flush, a bulk
         statement or a Core connection and never committed, and work that a teardown function rolled back after
-        the response had been built. An explicit rollback, an exception that left the scope or the block, a
-        statement that matched no row and a connection in autocommit are not this.
+        the response had been built; and what an error handler writes itself. An explicit rollback, also one to a
+        savepoint or as SQL, an exception that left the scope or the block, a statement that matched no row, a
+        temporary table and a connection in autocommit are not this. ``abort(redirect(...))`` is an answer like any other.
 
     Why it matters
         The client was told that all went well, and the data is not there.
