@@ -41,7 +41,7 @@ def _handle_user_exception(
     try:
         return original(*args)
     except Exception as error:
-        # An error handler may raise one of its own, which Flask answers with 500 without calling a view's hooks again.
+        # An error handler may raise an error of its own, which does not come here again.
         if owner.watching and error is not args[-1]:
             scopes.recorder.on_error_left(error)
         raise

@@ -29,6 +29,8 @@ from .stack import runs
 RELOADS_ENDURED = 5
 #: In a scope that commits more often than this, reloads are no longer looked for: it is a batch.
 _COMMITS_LOOKED_AT = 10
+#: Savepoints of one connection that are remembered, the latest ones: SQLAlchemy gives each another name, and few are nested.
+_MARKS_KEPT = 100
 #: Set by SQLAlchemy where a SELECT is to fill attributes of an object that the session has already.
 _LOADING = "_sa_orm_load_options"
 #: ``id(None)``: no exception was being handled.
@@ -88,9 +90,18 @@ class Outcomes:
         if control.word == "end":
             _forget(record, but=0)
         elif control.word == "mark":
-            record.marks = {**(record.marks or {}), control.savepoint: self._written(record)}
+            self._mark(record, control.savepoint)
         elif record.marks is not None and control.savepoint in record.marks:
             _forget(record, but=record.marks[control.savepoint])
+
+    def _mark(self, record: Checkout | Transaction, savepoint: str) -> None:
+        marks = record.marks
+        if marks is None:
+            marks = record.marks = {}
+        marks.pop(savepoint, None)
+        marks[savepoint] = self._written(record)
+        if len(marks) > _MARKS_KEPT:
+            del marks[next(iter(marks))]
 
     def _written(self, record: Checkout | Transaction) -> int:
         """Return how much was written in the present transaction; a connection may have had others before."""

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from flask_sessionwatch import DEFAULT_RULES
 from flask_sessionwatch import Finding
 from flask_sessionwatch import Rule
+from flask_sessionwatch import extension
 from flask_sessionwatch.rules import Moment
 from tests.rules.conftest import Item
 from tests.rules.conftest import World
@@ -1551,6 +1552,28 @@ def test_core_savepoint_that_was_rolled_back(every_world: World) -> None:
     every_world.ticks()
     assert every_world.heard == []
     assert every_world.names() == [*BASE_NAMES, "eve"]
+
+
+def test_many_core_savepoints(any_world: World) -> None:
+    """SW204: a long loop of savepoints costs no more at its end, and the last one is known still."""
+
+    @any_world.view()
+    def view() -> str:
+        with any_world.engine.connect() as connection:
+            for number in range(150):
+                with connection.begin_nested():
+                    connection.execute(sa.insert(Item).values(name=f"item {number}"))
+            connection.commit()
+            nested = connection.begin_nested()
+            connection.execute(sa.insert(Item).values(name="eve"))
+            (checkout,) = extension._process.ledger.checkouts
+            assert len(checkout.marks or ()) == 100
+            nested.rollback()
+        return "ok"
+
+    assert any_world.open().status_code == 200
+    any_world.ticks()
+    assert any_world.heard == []
 
 
 def test_core_write_around_a_savepoint(any_world: World) -> None:
