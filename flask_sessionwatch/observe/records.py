@@ -406,6 +406,8 @@ class Scope(Owner):
     #: The transaction that had ended last when it failed.
     failed_after: Rare[Transaction | None] = Rare(None)
     aborted: Rare[bool] = Rare(False)
+    #: Whether that was no refusal, but an answer below 400, as ``abort(redirect(...))`` gives it.
+    redirected: Rare[bool] = Rare(False)
     #: Once its body is streamed: Sessions with a lower number than this are older than the stream.
     session_number: Rare[int | None] = Rare(None)
     context_ref: Rare[Ref | None] = Rare(None)
@@ -495,8 +497,8 @@ class Scope(Owner):
 
     @property
     def failed(self) -> bool:
-        """Whether an exception left it, other than one that is an answer and no refusal: ``abort(redirect(...))``."""
-        return self.error is not None and not (self.aborted and self.status is not None and self.status < 400)
+        """Whether an exception left it that is no answer like any other."""
+        return self.error is not None and not self.redirected
 
     @property
     def lost_writes(self) -> bool:

@@ -203,6 +203,7 @@ class Scopes:
                 scope.failed_early = scope.failed_early or not scope.commits
                 scope.failed_after = scope.failed_after or scope.last_transaction
                 scope.aborted = isinstance(error, HTTPException)
+                scope.redirected = isinstance(error, HTTPException) and _status_of(error) < 400
                 scope.error = type(error).__name__
             self.recorder.on_error_left(error)
         except Exception:
@@ -358,3 +359,9 @@ def bind_key_of(pool: t.Any) -> str | None:
         if engine.pool is pool:
             return key or "default"
     return None
+
+
+def _status_of(error: HTTPException) -> int:
+    """Return the status that *error* stands for; 500 where it does not say."""
+    status = error.code if error.response is None else getattr(error.response, "status_code", None)
+    return status if isinstance(status, int) else 500

@@ -1347,6 +1347,25 @@ def test_redirect_by_exception(any_world: World) -> None:
     assert (finding.level, at(finding)) == ("error", line("WRITTEN"))
 
 
+def test_refusal_that_a_handler_answers_well(any_world: World) -> None:
+    """SW204: abort(404) takes back what the view wrote, also where a handler makes a page of it."""
+    db = any_world.flask_sqlalchemy()
+
+    @any_world.app.errorhandler(404)
+    def answer(error: HTTPException) -> str:
+        return "the page that finds its way by itself"
+
+    @any_world.view()
+    def view() -> str:
+        db.session.add(Item(name="eve"))
+        db.session.flush()
+        flask.abort(404)
+
+    assert any_world.open().status_code == 200
+    any_world.ticks()
+    assert any_world.heard == []
+
+
 def test_redirect_by_exception_after_a_commit(any_world: World) -> None:
     """SW204: and is as healthy after a commit."""
     db = any_world.flask_sqlalchemy()
