@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import typing as t
 from collections.abc import Iterable
 
@@ -40,11 +41,11 @@ def _handle_user_exception(
         scopes.note_exception(args[-1])
     try:
         return original(*args)
-    except Exception as error:
+    finally:
         # An error handler may raise an error of its own, which does not come here again.
-        if owner.watching and error is not args[-1]:
+        error = sys.exc_info()[1]
+        if error is not None and error is not args[-1] and owner.watching:
             scopes.recorder.on_error_left(error)
-        raise
 
 
 def unhook(app: flask.Flask, owner: Judge) -> None:
