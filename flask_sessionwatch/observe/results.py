@@ -64,8 +64,8 @@ def control_of(statement: str) -> Control | None:
 def is_temporary(context: t.Any) -> bool:
     """Whether a compiled statement writes to a temporary table, whose rows nobody misses."""
     table = None if context.compiled is None else getattr(context.compiled.statement, "table", None)
-    prefixes = getattr(table, "_prefixes", None)
-    return bool(prefixes) and not _TEMPORARY.isdisjoint(str(each).upper() for each in prefixes or ())
+    prefixes = getattr(table, "_prefixes", ())
+    return bool(prefixes) and any(str(each).upper() in _TEMPORARY for each in prefixes)
 
 
 def has_open_result(context: t.Any) -> bool:
